@@ -1,0 +1,38 @@
+/* libccc: compiles a model into an artifact. The one public header. No global state: two compiles may run in two threads. */
+#ifndef CCC_H
+#define CCC_H
+#include "../ir/ir.h"
+
+#define CCC_VERSION "0.1.0"
+
+/* Options of a compile: one table, config.def. Every field also is a command line option, a JSON key and a line of --help. */
+typedef struct ccc_config {
+#define OPT_INT(name, dflt, key, help, ...) int64_t name;
+#define OPT_BOOL(name, dflt, key, help, ...) bool name;
+#define OPT_STR(name, dflt, key, help, ...) const char *name;
+#include "config.def"
+} ccc_config;
+void ccc_config_init(ccc_config *c);
+/* Sets one field from text. Unknown names, wrong types and values out of range are errors that say so. `value` must outlive the config. */
+ccc_status ccc_config_set(ccc_config *c, const char *name, const char *value, ccc_err *err);
+typedef enum { CCC_OPT_INT, CCC_OPT_BOOL, CCC_OPT_STR } ccc_opt_kind;
+typedef struct { const char *name; ccc_opt_kind kind; const char *dflt; bool in_key; const char *help; } ccc_option;
+extern const ccc_option ccc_options[]; /* ends with name NULL */
+
+/* ---- import: MODEL is a Hugging Face folder (config.json alone is enough), a GGUF file, a model.json or a text graph (.ir); "-" reads model.json from standard input */
+typedef struct { const char *const *ignore_keys; unsigned n_ignore_keys; /* config.json keys to pass over */ const ccc_config *config; } ccc_import_args;
+ccc_status ccc_import(ccc_graph **out, const char *model, const ccc_import_args *args, ccc_err *err);
+const char *const *ccc_architectures(void); /* "LlamaForCausalLM", ...; ends with NULL */
+
+/* ---- compile */
+typedef struct {
+    const ccc_config *config;
+    const char *explain_path;    /* unused fields are NULL or 0 */
+    ccc_buf *explain;            /* receives why candidates were not fused */
+    ccc_buf *time_report;        /* receives a table of where the time went */
+    void (*progress)(void *payload, const char *what, unsigned done, unsigned total); void *payload;
+    void (*warning)(void *payload, const char *message);
+} ccc_compile_args;
+/* Compiles `g` (left as it is) for the targets of the config; *out is the artifact's bytes. Deterministic: same graph, config, version and ptxas give the same bytes. */
+ccc_status ccc_compile(ccc_buf *out, const ccc_graph *g, const ccc_compile_args *args, ccc_err *err);
+#endif
