@@ -5,7 +5,7 @@
  *   - Templates are compiled with -fconvergent-functions: without it LLVM sinks barriers and shuffles into divergent branches.
  *   - Programmatic launch: dependents_launch() early; every thread block calls grid_wait(), also one without work, before it exits.
  *     Weights and constant tables may be read before grid_wait(); everything else only after it. Weights alone are read with ldg16*
- *     (the read-only path) or ldc: never activations, ids, caches or flags.
+ *     (the read-only path) or ldc*: never activations, ids, caches or flags.
  *   - Shared addresses are u32 (saddr), as the instructions want them. Arrays that live in registers are indexed by constants after
  *     UNROLL: a run-time index puts them into local memory, which test/kernels/build.sh refuses. */
 #ifndef CCC_K_H
@@ -111,6 +111,11 @@ INLINE void grid_wait(void) { ASM("griddepcontrol.wait;" ::: "memory"); }
  * ldg16_*: 16 bytes of weights through the read-only path. Volatile: issued where they stand, so they do not sink below grid_wait(). */
 INLINE vu4 ldg16_once(const void GLOBAL *p) { vu4 r; ASM("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p)); return r; }
 INLINE vu4 ldg16(const void GLOBAL *p) { vu4 r; ASM("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p)); return r; }
+/* ldc*: constants and weights too, free to be moved and merged by the compiler */
+INLINE u16 ldc2(const void GLOBAL *p) { u16 r; PURE_ASM("ld.global.nc.u16 %0, [%1];" : "=h"(r) : "l"(p)); return r; }
+INLINE u32 ldc4(const void GLOBAL *p) { u32 r; PURE_ASM("ld.global.nc.u32 %0, [%1];" : "=r"(r) : "l"(p)); return r; }
+INLINE vu2 ldc8(const void GLOBAL *p) { vu2 r; PURE_ASM("ld.global.nc.v2.u32 {%0,%1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p)); return r; }
+INLINE vu4 ldc16(const void GLOBAL *p) { vu4 r; PURE_ASM("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p)); return r; }
 INLINE vu4 ld16(const void GLOBAL *p) { return *(const vu4 GLOBAL *)p; }     /* 16-byte aligned */
 INLINE void st16(void GLOBAL *p, vu4 v) { *(vu4 GLOBAL *)p = v; }
 INLINE vf2 ld_relaxed_f2(const float GLOBAL *p) { vf2 r; ASM("ld.relaxed.gpu.global.v2.f32 {%0,%1}, [%2];" : "=f"(r.x), "=f"(r.y) : "l"(p) : "memory"); return r; }
