@@ -99,11 +99,11 @@ typedef struct ccc_graph {
     ccc_arena *mem;            /* everything below lives here */
     const char *name;
     ccc_sym sym[CCC_MAX_SYM]; uint32_t n_sym;
-    ccc_node *node;   uint32_t n_nodes, cap_nodes;    /* node[0] unused */
-    ccc_value *value; uint32_t n_values, cap_values;  /* value[0] unused */
+    ccc_node *node;   uint32_t n_nodes, cap_nodes;    /* node[0] unused and counted: for (ccc_nid n = 1; n < g->n_nodes; n++) */
+    ccc_value *value; uint32_t n_values, cap_values;  /* value[0] unused and counted */
     ccc_output *out;  uint32_t n_out, cap_out;
     ccc_fact *fact;   uint32_t n_facts, cap_facts;
-    ccc_group *group; uint32_t n_groups, cap_groups;  /* group[0] unused */
+    ccc_group *group; uint32_t n_groups, cap_groups;  /* group[0] unused and counted */
 } ccc_graph;
 
 typedef struct { /* one row of op.def, with the functions that give it meaning */
@@ -179,7 +179,8 @@ typedef struct {
     bool accumulate_f64;
     int64_t sym_value[CCC_MAX_SYM];
     /* gives the data of an input, weight or cache by name ("kv.LAYER" for caches: [blocks, 2, kv_heads, block_size, head_size] f32, plain order,
-     * updated in place). t->type and dims are filled in; set t->data (kept by the caller) or fail. */
+     * updated in place). t->type, dims and size_B are filled in; set t->data (kept by the caller) or fail. For a cache set size_B too: it says
+     * how many blocks there are. data NULL: not bound, which is allowed for the unused one of embed's token_ids and inputs_embeds. */
     ccc_status (*fetch)(void *payload, const char *name, ccc_tensor *t, ccc_err *err);
     void *payload;
 } ccc_eval_args;
