@@ -98,7 +98,7 @@ INLINE u32 ballot(i32 p) { return __nvvm_vote_ballot_sync(-1, p); }
 INLINE i32 vote_any(i32 p) { return __nvvm_vote_any_sync(-1, p); }
 INLINE void warp_sync(void) { __nvvm_bar_warp_sync(-1); }
 INLINE void cta_sync(void) { __syncthreads(); }
-#define NAMED_SYNC(id, n) ASM("bar.sync " STR(id) ", " STR(n) ";" ::: "memory") /* id 1..15, both literals: a register reserves all 16 */
+#define NAMED_SYNC(id, n) ASM("bar.sync " STR(id) ", %0;" :: "r"(n) : "memory") /* id 1..15, a literal: a register reserves all 16 */
 /* all lanes get the sum; the tree of distances 16, 8, .. 1 */
 INLINE float warp_sum(float v) { UNROLL for (i32 d = 16; d; d >>= 1) v += shfl_xor(v, d); return v; }
 INLINE float warp_max(float v) { UNROLL for (i32 d = 16; d; d >>= 1) v = fmax2(v, shfl_xor(v, d)); return v; }
@@ -110,6 +110,14 @@ INLINE void grid_wait(void) { ASM("griddepcontrol.wait;" ::: "memory"); }
 /* ---- global memory --------------------------------------------------------------------------------------------------------------
  * ldg16_*: 16 bytes of weights through the read-only path. Volatile: issued where they stand, so they do not sink below grid_wait(). */
 INLINE vu4 ldg16_once(const void GLOBAL *p) { vu4 r; ASM("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p)); return r; }
+INLINE vu4 ldg16_once_if(const void GLOBAL *p, i32 on) /* zeros if not */
+{
+    vu4 r;
+    ASM("{ .reg .pred p; setp.ne.s32 p, %5, 0; mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;"
+        " @p ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4]; }"
+        : "=&r"(r.x), "=&r"(r.y), "=&r"(r.z), "=&r"(r.w) : "l"(p), "r"(on));
+    return r;
+}
 INLINE vu4 ldg16(const void GLOBAL *p) { vu4 r; ASM("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p)); return r; }
 /* ldc*: constants and weights too, free to be moved and merged by the compiler */
 INLINE u16 ldc2(const void GLOBAL *p) { u16 r; PURE_ASM("ld.global.nc.u16 %0, [%1];" : "=h"(r) : "l"(p)); return r; }
@@ -143,6 +151,8 @@ INLINE vu4 lds16(u32 a) { vu4 r; ASM("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "
 INLINE vf4 lds16_f(u32 a) { vf4 r; ASM("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(r.x), "=f"(r.y), "=f"(r.z), "=f"(r.w) : "r"(a) : "memory"); return r; }
 INLINE void sts16(u32 a, vu4 v) { ASM("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" :: "r"(a), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory"); }
 INLINE void sts8_f(u32 a, float x, float y) { ASM("st.shared.v2.f32 [%0], {%1,%2};" :: "r"(a), "f"(x), "f"(y) : "memory"); }
+INLINE float lds4_f(u32 a) { float r; ASM("ld.shared.f32 %0, [%1];" : "=f"(r) : "r"(a) : "memory"); return r; }
+INLINE void sts4_f(u32 a, float v) { ASM("st.shared.f32 [%0], %1;" :: "r"(a), "f"(v) : "memory"); }
 INLINE void sts4(u32 a, u32 v) { ASM("st.shared.u32 [%0], %1;" :: "r"(a), "r"(v) : "memory"); }
 INLINE void cp_async16(u32 dst, const void GLOBAL *src) { ASM("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(dst), "l"(src) : "memory"); }
 INLINE void cp_async16_n(u32 dst, const void GLOBAL *src, u32 n) { ASM("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(dst), "l"(src), "r"(n) : "memory"); } /* n < 16: rest zero */
@@ -162,6 +172,14 @@ INLINE u64 policy_evict_first(void) { u64 r; PURE_ASM("createpolicy.fractional.L
 INLINE void tmap_prefetch(const tmap_t *m) { ASM("prefetch.tensormap [%0];" :: "l"(m) : "memory"); }
 INLINE void tmap_load_2d(u32 dst, const tmap_t *m, i32 x, i32 y, u32 bar) { ASM("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" :: "r"(dst), "l"(m), "r"(bar), "r"(x), "r"(y) : "memory"); }
 INLINE void fence_async(void) { ASM("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/* ---- clusters --------------------------------------------------------------------------------------------------------------------------- */
+INLINE i32 cluster_rank(void) { i32 r; ASM("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
+INLINE u32 map_shared(u32 a, i32 rank) { u32 r; PURE_ASM("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(rank)); return r; }
+INLINE void st_cluster_f(u32 a, float v) { ASM("st.shared::cluster.f32 [%0], %1;" :: "r"(a), "f"(v) : "memory"); }
+INLINE void cluster_sync(void) { ASM("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+#define REGS_DOWN(n) ASM("setmaxnreg.dec.sync.aligned.u32 " STR(n) ";") /* of a warpgroup; the block has 3, and minctasm is 1 */
+#define REGS_UP(n) ASM("setmaxnreg.inc.sync.aligned.u32 " STR(n) ";")
 
 /* ---- tensor cores of one warp --------------------------------------------------------------------------------------------------------- */
 INLINE void ldmatrix4(u32 r[4], u32 a) { ASM("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(a) : "memory"); }
