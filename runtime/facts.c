@@ -28,6 +28,15 @@ void cccrt_fact_number(char out[48], double v)
     freelocale(c);
 }
 
+double cccrt_fact_value(double v)
+{
+    char text[48];
+    double out = v;
+    cccrt_fact_number(text, v);
+    cccrt_scan s = {text, text, text + strlen(text), "", 0};
+    return cccrt_scan_f64(&s, &out, NULL) == CCC_OK ? out : v;
+}
+
 static void put(cccrt_fact *facts, uint32_t *n, const char *key, const char *value)
 {
     facts[*n].key = key;

@@ -286,6 +286,17 @@ const cccrt_source_tensor *cccrt_source_find(const cccrt_source *s, const char *
     return NULL;
 }
 
+bool cccrt_source_ignorable(const char *name)
+{
+    static const char *const tails[] = {".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+        size_t tail = strlen(tails[i]);
+        if (n >= tail && strcmp(name + n - tail, tails[i]) == 0) return true;
+    }
+    return false;
+}
+
 ccc_status cccrt_source_read(const cccrt_source *s, const cccrt_source_tensor *t, uint64_t offset_B, uint64_t size_B, void *dst, ccc_err *err)
 {
     const cccrt_source_file *f = &s->file[t->file];

@@ -37,6 +37,8 @@ cccrt_source_kind cccrt_source_get_kind(const cccrt_source *s);
 uint32_t cccrt_source_count(const cccrt_source *s);
 const cccrt_source_tensor *cccrt_source_get(const cccrt_source *s, uint32_t i);           /* file by file, by offset; NULL past the end */
 const cccrt_source_tensor *cccrt_source_find(const cccrt_source *s, const char *name);    /* NULL: none */
+/* Tensors that checkpoints carry and no model reads (buffers such as rotary_emb.inv_freq): neither missing nor too many. */
+bool cccrt_source_ignorable(const char *name);
 uint32_t cccrt_source_files(const cccrt_source *s);
 const char *cccrt_source_path(const cccrt_source *s, uint32_t file);
 int cccrt_source_fd(const cccrt_source *s, uint32_t file);       /* borrowed: for pread and posix_fadvise alone */
@@ -66,4 +68,5 @@ ccc_status cccrt_source_facts(const cccrt_source *s, cccrt_fact facts[CCCRT_MAX_
 /* The same from the text of a config.json; `file` for messages. */
 ccc_status cccrt_config_facts(const char *text, size_t size_B, const char *file, cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n, ccc_err *err);
 void cccrt_fact_number(char out[48], double v);                  /* the canonical text of a number, whatever the locale */
+double cccrt_fact_value(double v);                               /* what that text says: 1e-05 for the f32 nearest to it */
 #endif
