@@ -1,0 +1,65 @@
+/* Launch shapes, constants and facts of the attention, cache, argmax and load templates: what the planner must know to launch them.
+ * The templates include this file too, so that both sides agree. Plain C, constants and functions of constants alone.
+ *
+ *   template     SPEC constants (ccc_...)                                            threads               grid (x, y)
+ *   rope_kv      HQ HKV D ROTARY LAYOUT BLOCK DO_Q DO_K DO_KV K_ROTATED              CCC_ROPE_THREADS      ceildiv(T * ccc_rope_items(...), CCC_ROPE_THREADS)
+ *   attention    HQ HKV D LAYOUT BLOCK                                               CCC_ATTN_THREADS      (ceildiv(T * HQ/HKV, CCC_ATTN_ROWS) + S) * HKV
+ *   attn_decode  HQ HKV D BLOCK                                                      CCC_DECODE_THREADS    SM count
+ *   argmax                                                                           CCC_ARGMAX_THREADS    ceildiv(cols, CCC_ARGMAX_COLS), rows
+ *   load         SRC DST HALF                                                        CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * cols, CCC_LOAD_ELEMS), at most 16 an SM, is good
+ *   rope_table                                                                       CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * half, CCC_LOAD_THREADS)
+ *   advance                                                                          CCC_ADVANCE_THREADS   any (grid-stride); ceildiv(S, CCC_ADVANCE_THREADS)
+ *   read                                                                             CCC_READ_THREADS      ceildiv(bytes, CCC_READ_B)
+ *
+ * Programmatic launch: rope_kv, attention and argmax read nothing before griddepcontrol.wait. attn_decode reads before it: seq_lens,
+ * the block table, and cache rows of whole 16-token pages older than the newest token. A kernel of the chain that writes seq_lens or the
+ * table (advance), or rows other than the newest of each sequence (a cache copy), needs a full edge between it and attn_decode.
+ * Alignment: q, out, the caches and rows of them 16 bytes (head size and row strides are multiples of 8 elements); load destinations 16.
+ * Scale of attention: positive and finite. */
+#ifndef CCC_ATTENTION_GEOMETRY_H
+#define CCC_ATTENTION_GEOMETRY_H
+
+enum { CCC_ATTN_MAX_D = 256, CCC_PAGE = 16, CCC_MAX_SHARED = 232448 };
+
+/* ---- rope_kv: an item is one 16-byte piece, or a rotated pair of them, of one token. half % 8 != 0: single pieces */
+enum { CCC_ROPE_THREADS = 128 };
+static inline int ccc_rope_pair_items(int d, int rotary) /* items of a head that is rotated */
+{
+    return rotary % 16 == 0 ? rotary / 16 + (d - rotary) / 8 : d / 8;
+}
+static inline int ccc_rope_items(int hq, int hkv, int d, int rotary, int do_q, int do_k, int do_kv)
+{
+    return (do_q ? hq : 0) * ccc_rope_pair_items(d, rotary) + (do_k || do_kv ? hkv : 0) * ccc_rope_pair_items(d, rotary) +
+           (do_kv ? hkv * d / 8 : 0);
+}
+
+/* ---- attention: head size any multiple of 8 up to CCC_ATTN_MAX_D. A tile is ROWS rows (query tokens x heads of a group) */
+enum { CCC_ATTN_THREADS = 256, CCC_ATTN_ROWS = 128, CCC_ATTN_COLS = 64 };
+static inline int ccc_attn_row_B(int d) { return ((d + 15) / 16 * 2 + 1) * 16; } /* an odd number of 16-byte pieces: no bank conflicts */
+static inline int ccc_attn_shared_B(int d) { return (CCC_ATTN_ROWS + 4 * CCC_ATTN_COLS) * ccc_attn_row_B(d) + 64; }
+static inline int ccc_attn_min_blocks(int d) { return d <= 128 ? 2 : 1; } /* .minnctapersm */
+
+/* ---- attn_decode: layout ccc, one query token a sequence (T == S), D 64 or 128, HQ/HKV 1..16 */
+enum { CCC_DECODE_THREADS = 256, CCC_DECODE_WARPS = 8, CCC_DECODE_WINDOW = 64 };
+static inline int ccc_decode_ok(int hq, int hkv, int d) { return (d == 64 || d == 128) && hkv > 0 && hq % hkv == 0 && hq / hkv <= 16; }
+static inline int ccc_decode_stage_B(int d) { return 64 * d; }                                 /* K and V of 16 tokens of a head */
+static inline int ccc_decode_slot_B(int g, int d) { return (g * (d * 4 + 8) + 15) / 16 * 16; } /* a partial result: O, then (m, l) of each row */
+static inline int ccc_decode_fixed_B(int g, int d) { return CCC_DECODE_WARPS * (ccc_decode_slot_B(g, d) + CCC_DECODE_WINDOW * 16 + 2 * 16) + 16; }
+static inline int ccc_decode_stages(int g, int d) /* of a warp's ring: at most 24 KB, and what fits */
+{
+    int most = 24 * 1024 / ccc_decode_stage_B(d);
+    int fit = (CCC_MAX_SHARED - ccc_decode_fixed_B(g, d)) / (CCC_DECODE_WARPS * (ccc_decode_stage_B(d) + 8));
+    return fit < most ? fit : most;
+}
+static inline int ccc_decode_shared_B(int g, int d)
+{
+    return ccc_decode_fixed_B(g, d) + CCC_DECODE_WARPS * ccc_decode_stages(g, d) * (ccc_decode_stage_B(d) + 8);
+}
+static inline int ccc_decode_part_B(int g, int d) { return 2 * g * (d + 2) * 4; } /* scratch `part`: this x grid */
+enum { CCC_DECODE_COUNT_B = 4 };                                                  /* counters `count`: this x grid, zeroed once */
+
+/* ---- argmax: best u64[rows] and count i32[rows], zeroed once */
+enum { CCC_ARGMAX_THREADS = 256, CCC_ARGMAX_COLS = 4096 };
+
+enum { CCC_LOAD_THREADS = 256, CCC_LOAD_ELEMS = 2048, CCC_ADVANCE_THREADS = 256, CCC_READ_THREADS = 1024, CCC_READ_B = 65536 };
+#endif

@@ -1,0 +1,448 @@
+/* Paged attention of a decode step (one query token a sequence, layout ccc), split over the cache and merged in the same launch.
+ * Work: all (sequence, KV head, page of 16 tokens) in one line; block c takes the positions c*per .. (c+1)*per, its 8 warps equal parts of
+ * that. A row ((sequence, KV head)) that lies inside a warp goes straight to the output; one that crosses warps is merged in shared
+ * memory; one that crosses blocks through `part`, by the last block to arrive, in the order of the blocks. So scratch depends on the
+ * grid alone, and the same lengths give the same bits. An empty sequence is one masked page: somebody must write its zeros.
+ *
+ * Each warp has its own ring: one bulk copy brings K and V of a page and head (64*D bytes). mma.sync m16n8k16 has the tokens as rows:
+ * S^T = K Q^T, O^T = V^T P^T, and the heads of the group are the 8 columns (twice for 9..16). The order of the contraction and of the
+ * tokens is free, so fragments are whole 16-byte loads; with the swizzle of the layout they have no bank conflicts.
+ *
+ * Before grid_wait() it reads seq_lens, the block table and, of the cache, whole pages older than the newest token. */
+#include "kv.h"
+
+enum { PAGE = CCC_PAGE, NW = CCC_DECODE_WARPS, NT = CCC_DECODE_THREADS, WINDOW = CCC_DECODE_WINDOW };
+#define G (ccc_HQ / ccc_HKV)
+#define STAGE ccc_decode_stage_B(ccc_D)
+#define STAGES ccc_decode_stages(G, ccc_D)
+#define SLOT ccc_decode_slot_B(G, ccc_D)
+#define O_SLOT (NW * STAGES * STAGE)    /* the rings come first */
+#define O_DESC (O_SLOT + NW * SLOT)
+#define O_META (O_DESC + NW * WINDOW * 16)
+#define O_BAR (O_META + NW * 2 * 16)
+#define O_FLAG (O_BAR + NW * STAGES * 8)
+#define PSTRIDE (G * (ccc_D + 2))       /* floats of a partial result in memory: O, then (m, l) of each row */
+#define NQ (G > 8 ? 2 : 1)              /* column tiles of 8 heads */
+#define NK (ccc_D / 32)                 /* pieces of a K row that a lane holds */
+#define NV (ccc_D / 64)                 /* pieces of a V row that a lane holds */
+#define NE (NV * 8)                     /* elements of them */
+
+typedef attention_args args_t;
+typedef struct { i32 W, per, len, v, inc; } plan_t;                     /* W positions, per of them a block; of this lane's sequence: length, positions, running sum */
+typedef struct { i32 seq, x, np, len; } cursor_t;                       /* x: position behind the start of sequence seq, which has np pages a head */
+typedef struct { float o[2][8][4], m[2][2], l[2][2]; } acc_t;
+typedef struct { vu4 r[2][4]; } q_t;
+typedef struct { vu4 k[2][4], v[4][2]; } kv_t;
+typedef struct { i32 row[2], first[2], last[2]; } open_t;               /* rows that cross this block's edges (-1: none), and the blocks that share them */
+
+INLINE i32 pages(i32 len) { return imax(1, (len + PAGE - 1) / PAGE); }
+/* x / d, exact while the quotient is below 2^20: a reciprocal, then one correction */
+INLINE i32 quo(i32 x, i32 d)
+{
+    i32 q = (i32)((float)x * rcp((float)d)), r = x - q * d;
+    return r < 0 ? q - 1 : r >= d ? q + 1 : q;
+}
+INLINE i32 scan(i32 v)
+{
+    UNROLL for (i32 o = 1; o < 32; o <<= 1) {
+        i32 u = shfl_up_i(v, o);
+        if (lane() >= o) v += u;
+    }
+    return v;
+}
+INLINE u32 trans(u32 x) { u32 r; ASM("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(x)); return r; } /* of an 8x8 matrix of pairs */
+
+/* ---- the line of work --------------------------------------------------------------------------------------------------------------- */
+INLINE i32 len_of(const args_t *a, i32 s) { return s < a->S ? imin(imax(a->seq_lens[s], 0), a->max_blocks * ccc_BLOCK) : 0; }
+INLINE i32 positions(const args_t *a, i32 s, i32 len) { return s < a->S ? pages(len) * ccc_HKV : 0; }
+INLINE plan_t plan(const args_t *a)
+{
+    plan_t p;
+    i32 more = 0;
+    p.len = len_of(a, lane());
+    p.v = positions(a, lane(), p.len);
+    for (i32 s = lane() + 32; s < a->S; s += 32) more += positions(a, s, len_of(a, s));
+    p.inc = scan(p.v);
+    p.W = shfl_i(p.inc, 31);
+    if (a->S > 32) p.W += redux_add(more);
+    p.per = imax((i32)((u32)(p.W + ncta() - 1) / (u32)ncta()), NW); /* at least a page a warp */
+    return p;
+}
+/* the sequence that holds position pos, its length, and where it starts */
+INLINE i32 find(const plan_t *p, const args_t *a, i32 pos, i32 *start, i32 *len)
+{
+    i32 base = 0, l = p->len, v = p->v, inc = p->inc;
+    for (i32 s0 = 0;;) {
+        u32 m = ballot(base + inc > pos);
+        if (m || s0 > a->S) {
+            i32 k = m ? __builtin_ctz(m) : 0;
+            *start = base + shfl_i(inc - v, k);
+            *len = shfl_i(l, k);
+            return s0 + k;
+        }
+        base += shfl_i(inc, 31);
+        s0 += 32;
+        l = len_of(a, s0 + lane());
+        v = positions(a, s0 + lane(), l);
+        inc = scan(v);
+    }
+}
+/* the page at the cursor: block (-1: nothing to fetch), row, page of the row, length. Each lane has its own position of a window of 32 */
+INLINE vi4 describe(cursor_t *c, const args_t *a)
+{
+    while (c->seq < a->S && c->x >= ccc_HKV * c->np) {
+        c->x -= ccc_HKV * c->np;
+        c->seq++;
+        c->len = len_of(a, c->seq);
+        c->np = pages(c->len);
+    }
+    vi4 d = {-1, -1, 0, 0};
+    if (c->seq < a->S) {
+        i32 h = quo(c->x, c->np);
+        d.y = c->seq * ccc_HKV + h;
+        d.z = c->x - h * c->np;
+        d.w = c->len;
+        if (c->len > 0) d.x = kv_block(a->table + (u64)c->seq * a->max_blocks + d.z / (ccc_BLOCK / PAGE), a->kv_blocks, a->status, c->seq);
+    }
+    return d;
+}
+INLINE void issue(const args_t *a, vi4 d, u32 dst, u32 bar, u64 policy)
+{
+    if (d.x < 0) {
+        bar_arrive(bar);
+        return;
+    }
+    i64 at = d.x * a->block_stride + d.y % ccc_HKV * a->head_stride + d.z % (ccc_BLOCK / PAGE) * STAGE;
+    bar_expect(bar, STAGE);
+    bulk_load_hint(dst, a->k_cache + at, STAGE, bar, policy);
+}
+
+/* ---- a page: lane 4g+t. Rows of K: perm(g), perm(g)+8, pieces 4i+t; rows of V: t, t+4, t+8, t+12, pieces perm(g), perm(g)+8 ---------------- */
+INLINE i32 perm(i32 g) { return g >> 1 | (g & 1) << 2; }
+INLINE void acc_zero(acc_t *A)
+{
+    UNROLL for (i32 q = 0; q < NQ; q++) {
+        UNROLL for (i32 j = 0; j < NE / 2; j++) UNROLL for (i32 k = 0; k < 4; k++) A->o[q][j][k] = 0;
+        A->m[q][0] = A->m[q][1] = -1e30f;
+        A->l[q][0] = A->l[q][1] = 0;
+    }
+}
+INLINE void q_load(q_t *Q, const args_t *a, i32 row)
+{
+    i32 g = lane() >> 2, t = lane() & 3;
+    const u16 GLOBAL *q = a->q + (i64)(row / ccc_HKV) * a->q_ld + row % ccc_HKV * (G * ccc_D);
+    UNROLL for (i32 h = 0; h < NQ; h++) UNROLL for (i32 i = 0; i < NK; i++) {
+        vu4 v = 0;
+        if (g + 8 * h < G) v = ld16(q + (g + 8 * h) * ccc_D + (4 * i + t) * 8);
+        Q->r[h][i] = v;
+    }
+}
+INLINE void kv_load(kv_t *T, const char SHARED *p)
+{
+    i32 g = lane() >> 2, t = lane() & 3;
+    UNROLL for (i32 j = 0; j < 2; j++) UNROLL for (i32 i = 0; i < NK; i++) {
+        i32 r = perm(g), c = 4 * i + t;
+        T->k[j][i] = *(const vu4 SHARED *)(p + (r + 8 * j) * (2 * ccc_D) + ((c & 8) | ((c ^ r) & 7)) * 16);
+    }
+    UNROLL for (i32 k = 0; k < 4; k++) UNROLL for (i32 h = 0; h < NV; h++) {
+        i32 r = t + 4 * k;
+        T->v[k][h] = *(const vu4 SHARED *)(p + PAGE * 2 * ccc_D + r * (2 * ccc_D) + h * 128 + (perm(g) ^ (r & 7)) * 16);
+    }
+}
+/* s[q][k]: token perm(g) + 8(k>>1), head 2t + (k&1) + 8q */
+INLINE void score(float s[2][4], const q_t *Q, const kv_t *T)
+{
+    UNROLL for (i32 q = 0; q < NQ; q++) {
+        float e[2][4];
+        UNROLL for (i32 c = 0; c < 2; c++) UNROLL for (i32 k = 0; k < 4; k++) e[c][k] = 0;
+        UNROLL for (i32 i = 0; i < NK; i++) UNROLL for (i32 c = 0; c < 2; c++) {
+            u32 x[4] = {T->k[0][i][2 * c], T->k[1][i][2 * c], T->k[0][i][2 * c + 1], T->k[1][i][2 * c + 1]};
+            mma_bf16(e[c], x, Q->r[q][i][2 * c], Q->r[q][i][2 * c + 1]);
+        }
+        UNROLL for (i32 k = 0; k < 4; k++) s[q][k] = e[0][k] + e[1][k];
+    }
+}
+/* the last page: tokens from `room` on do not exist, and their V may be anything */
+INLINE void mask(float s[2][4], kv_t *T, i32 room)
+{
+    i32 g = lane() >> 2, t = lane() & 3;
+    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 k = 0; k < 4; k++)
+        if (perm(g) + 8 * (k >> 1) >= room) s[q][k] = -__builtin_inff();
+    UNROLL for (i32 k = 0; k < 4; k++)
+        if (t + 4 * k >= room) UNROLL for (i32 h = 0; h < NV; h++) T->v[k][h] = 0;
+}
+/* p: probabilities as the B operand. The running maximum moves only when a score exceeds it by 2^8 */
+INLINE void soft(u32 p[2][2], float s[2][4], acc_t *A, float sc)
+{
+    float mx[2][2];
+    i32 up = 0;
+    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
+        mx[q][c] = sc * fmax2(s[q][c], s[q][2 + c]);
+        up |= mx[q][c] > A->m[q][c] + 8.0f;
+    }
+    if (vote_any(up)) {
+        UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
+            float v = fmax2(mx[q][c], shfl_xor(mx[q][c], 4));
+            v = fmax2(v, shfl_xor(v, 8));
+            v = fmax2(fmax2(v, shfl_xor(v, 16)), A->m[q][c]);
+            float f = ex2(A->m[q][c] - v);
+            A->m[q][c] = v;
+            A->l[q][c] *= f;
+            UNROLL for (i32 j = 0; j < NE / 2; j++) { A->o[q][j][c] *= f; A->o[q][j][2 + c] *= f; }
+        }
+    }
+    UNROLL for (i32 q = 0; q < NQ; q++) {
+        float e[4];
+        UNROLL for (i32 k = 0; k < 4; k++) e[k] = ex2(fma_(s[q][k], sc, -A->m[q][k & 1]));
+        A->l[q][0] += e[0] + e[2];
+        A->l[q][1] += e[1] + e[3];
+        p[q][0] = trans(bf16_pack(e[0], e[1]));
+        p[q][1] = trans(bf16_pack(e[2], e[3]));
+    }
+}
+/* element e of the V rows of tokens x and y, as a pair */
+INLINE u32 v_pair(const kv_t *T, i32 x, i32 y, i32 e) { return prmt(T->v[x][e / 8][e % 8 / 2], T->v[y][e / 8][e % 8 / 2], e & 1 ? 0x7632 : 0x5410); }
+INLINE void value(acc_t *A, u32 p[2][2], const kv_t *T)
+{
+    UNROLL for (i32 j = 0; j < NE / 2; j++) {
+        u32 x[4] = {v_pair(T, 0, 1, j), v_pair(T, 0, 1, j + NE / 2), v_pair(T, 2, 3, j), v_pair(T, 2, 3, j + NE / 2)};
+        UNROLL for (i32 q = 0; q < NQ; q++) mma_bf16(A->o[q][j], x, p[q][0], p[q][1]);
+    }
+}
+INLINE void page_math(acc_t *A, const q_t *Q, const char SHARED *p, i32 room, float sc)
+{
+    kv_t T;
+    float s[2][4];
+    u32 pp[2][2];
+    kv_load(&T, p);
+    score(s, Q, &T);
+    if (room < PAGE) mask(s, &T, room);
+    soft(pp, s, A, sc);
+    value(A, pp, &T);
+}
+
+/* ---- results: lane (g,t) holds, of heads 2t, 2t+1 (+8), 8 consecutive elements at NV places ------------------------------------------------ */
+#define EL(A, q, c, e) (A)->o[q][(e) % (NE / 2)][(e) / (NE / 2) * 2 + (c)]
+INLINE i32 dim_of(i32 b) { return (perm(lane() >> 2) + 8 * b) * 8; }
+INLINE u16 GLOBAL *out_row(const args_t *a, i32 row, i32 r) { return a->out + (i64)(row / ccc_HKV) * a->out_ld + (row % ccc_HKV * G + r) * ccc_D; }
+INLINE float inverse(float l) { return l > 0 ? rcp(l) : l; } /* no tokens: zeros; a NaN stays one */
+INLINE void finish(acc_t *A)
+{
+    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
+        float l = A->l[q][c];
+        l += shfl_xor(l, 4);
+        l += shfl_xor(l, 8);
+        l += shfl_xor(l, 16);
+        A->l[q][c] = l;
+    }
+}
+INLINE void put_out(acc_t *A, const args_t *a, i32 row)
+{
+    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
+        i32 r = 2 * (lane() & 3) + c + 8 * q;
+        if (r >= G) continue;
+        float f = inverse(A->l[q][c]);
+        UNROLL for (i32 b = 0; b < NV; b++) {
+            vu4 w;
+            UNROLL for (i32 k = 0; k < 4; k++) w[k] = bf16_pack(EL(A, q, c, 8 * b + 2 * k) * f, EL(A, q, c, 8 * b + 2 * k + 1) * f);
+            st16(out_row(a, row, r) + dim_of(b), w);
+        }
+    }
+}
+INLINE void put_slot(acc_t *A, float SHARED *s)
+{
+    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
+        i32 r = 2 * (lane() & 3) + c + 8 * q;
+        if (r >= G) continue;
+        UNROLL for (i32 b = 0; b < NV; b++) UNROLL for (i32 k = 0; k < 8; k += 4) {
+            vf4 w;
+            UNROLL for (i32 e = 0; e < 4; e++) w[e] = EL(A, q, c, 8 * b + k + e);
+            *(vf4 SHARED *)(s + r * ccc_D + dim_of(b) + k) = w;
+        }
+        if (lane() < 4) *(vf2 SHARED *)(s + G * ccc_D + r * 2) = (vf2){A->m[q][c], A->l[q][c]};
+    }
+}
+
+/* ---- the positions from, .. from+cnt of a warp ---------------------------------------------------------------------------------------------- */
+INLINE void run_warp(const args_t *a, const plan_t *P, i32 from, i32 cnt)
+{
+    i32 w = uniform(tid() >> 5), start, st = 0;
+    u32 bar = saddr(smem) + O_BAR + w * STAGES * 8, ring = saddr(smem) + w * STAGES * STAGE, phase = 0;
+    vi4 SHARED *desc = (vi4 SHARED *)(smem + O_DESC) + w * WINDOW, *meta = (vi4 SHARED *)(smem + O_META) + w * 2;
+    u64 policy = policy_evict_first();
+    cursor_t cur;
+    vi4 next = {-1, -1, 0, 0}, d0 = next;
+    if (lane() < STAGES) bar_init(bar + lane() * 8, 1);
+    bar_init_fence();
+    if (lane() < 2) meta[lane()] = next;
+    if (cnt > 0) {
+        cur.seq = find(P, a, from, &start, &cur.len);
+        cur.x = from - start + lane();
+        cur.np = pages(cur.len);
+        d0 = describe(&cur, a);
+        desc[lane()] = d0;
+    }
+    warp_sync();
+    /* pages older than the newest token do not depend on the kernel before: they are on their way before the wait */
+    i32 mine = lane() < imin(STAGES, cnt), old = (d0.z + 1) * PAGE < d0.w;
+    if (mine && old) issue(a, d0, ring + lane() * STAGE, bar + lane() * 8, policy);
+    grid_wait();
+    if (mine && !old) issue(a, d0, ring + lane() * STAGE, bar + lane() * 8, policy);
+    warp_sync();
+    float sc = a->scale * 1.44269504f;
+    for (i32 i = 0; i < cnt;) { /* a row, or the part of it that is this warp's */
+        acc_t A;
+        q_t Q;
+        vi4 d = desc[i & (WINDOW - 1)];
+        i32 np = pages(d.w), room = d.w - d.z * PAGE, end = imin(cnt, i + np - d.z), whole = d.z == 0 && i + np <= cnt, r0 = from + i - d.z;
+        q_load(&Q, a, d.y);
+        acc_zero(&A);
+        NO_UNROLL for (; i < end; i++, room -= PAGE) {
+            while (!bar_try(bar + st * 8, phase)) {}
+            page_math(&A, &Q, smem + w * STAGES * STAGE + st * STAGE, room, sc);
+            warp_sync();
+            i32 j = i + STAGES;
+            if (j < cnt) { /* the window ahead: looked up 16 positions before it is needed */
+                if ((j & 31) == 16 && (j | 31) + 1 < cnt) {
+                    cur.x += 32;
+                    next = describe(&cur, a);
+                }
+                if (!(j & 31)) {
+                    desc[(j + lane()) & (WINDOW - 1)] = next;
+                    warp_sync();
+                }
+                if (lane() == 0) issue(a, desc[j & (WINDOW - 1)], ring + st * STAGE, bar + st * 8, policy);
+            }
+            if (++st == STAGES) {
+                st = 0;
+                phase ^= 1;
+            }
+        }
+        finish(&A);
+        if (whole) put_out(&A, a, d.y);
+        else { /* begun before this warp: slot 0; goes on after it: slot 1, in the ring, which is idle by then */
+            i32 sl = d.z == 0;
+            put_slot(&A, (float SHARED *)(smem + (sl ? w * STAGES * STAGE : O_SLOT + w * SLOT)));
+            if (lane() == 0) meta[sl] = (vi4){d.y, r0, np, 0};
+        }
+    }
+}
+
+/* ---- merging ---------------------------------------------------------------------------------------------------------------------------------- */
+INLINE void put_pair(const args_t *a, i32 row, i32 e, float x, float y, float l)
+{
+    float f = inverse(l);
+    *(u32 GLOBAL *)(out_row(a, row, e / ccc_D) + e % ccc_D) = bf16_pack(x * f, y * f);
+}
+/* a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, or to partial result p. A warp has at most one
+ * slot of a row; no branches, so that all loads are in flight together */
+INLINE void merge_warps(const args_t *a, i32 row, u32 grp, float GLOBAL *p)
+{
+    NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += 2 * NT) {
+        i32 r = e / ccc_D;
+        vf2 ml[NW], o[NW];
+        float M = -1e30f, L = 0, x = 0, y = 0;
+        UNROLL for (i32 i = 0; i < NW; i++) {
+            i32 at = grp >> (2 * i) & 2 ? i * STAGES * STAGE : O_SLOT + i * SLOT;
+            ml[i] = *(const vf2 SHARED *)(smem + at + G * ccc_D * 4 + r * 8);
+            o[i] = *(const vf2 SHARED *)(smem + at + e * 4);
+        }
+        UNROLL for (i32 i = 0; i < NW; i++) {
+            if (!(grp >> (2 * i) & 3)) { ml[i] = (vf2){-1e30f, 0}; o[i] = 0; }
+            M = fmax2(M, ml[i].x);
+        }
+        UNROLL for (i32 i = 0; i < NW; i++) {
+            float u = ex2(ml[i].x - M);
+            x = fma_(o[i].x, u, x);
+            y = fma_(o[i].y, u, y);
+            L = fma_(ml[i].y, u, L);
+        }
+        if (!p) put_pair(a, row, e, x, y, L);
+        else {
+            *(vf2 GLOBAL *)(p + e) = (vf2){x, y};
+            if (e % ccc_D == 0) *(vf2 GLOBAL *)(p + G * ccc_D + r * 2) = (vf2){M, L};
+        }
+    }
+}
+/* all rows that are in slots. Slots are ordered 2w, 2w+1; lane i looks at slot i. from, to: the block's positions */
+INLINE open_t merge_cta(const args_t *a, const plan_t *P, i32 from, i32 to)
+{
+    open_t o = {{-1, -1}, {0, 0}, {0, 0}};
+    vi4 m = {-1, 0, 0, 0};
+    if (lane() < 2 * NW) m = ((const vi4 SHARED *)(smem + O_META))[lane()];
+    u32 valid = ballot(m.x >= 0), below = valid & ((1u << lane()) - 1);
+    i32 prev = shfl_i(m.x, below ? 31 - __builtin_clz(below) : lane());
+    u32 heads = ballot(m.x >= 0 && (!below || prev != m.x));
+    while (heads) {
+        i32 p0 = __builtin_ctz(heads);
+        heads &= heads - 1;
+        u32 grp = valid & (-1u << p0) & (heads ? (1u << __builtin_ctz(heads)) - 1 : -1u);
+        i32 row = shfl_i(m.x, p0), r0 = shfl_i(m.y, p0), np = shfl_i(m.z, p0), which = r0 >= from, done = which && r0 + np <= to;
+        merge_warps(a, row, grp, done ? 0 : a->part + (i64)(cta() * 2 + which) * PSTRIDE);
+        if (done) continue;
+        i32 f = quo(r0, P->per), l = quo(r0 + np - 1, P->per);
+        if (which) { o.row[1] = row; o.first[1] = f; o.last[1] = l; }
+        else { o.row[0] = row; o.first[0] = f; o.last[0] = l; }
+    }
+    return o;
+}
+/* a row from the partial results of blocks f..l, in that order; the loads of 9 blocks are one round trip */
+INLINE void merge_grid(const args_t *a, i32 row, i32 f, i32 l)
+{
+    for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
+        i32 r = e / ccc_D;
+        float M = -1e30f, L = 0, x = 0, y = 0;
+        for (i32 c = f; c <= l; c += 9) {
+            vf2 o[9], ml[9];
+            float nm = M;
+            UNROLL for (i32 k = 0; k < 9; k++) {
+                i32 i = imin(c + k, l);
+                const float GLOBAL *p = a->part + (i64)(i * 2 + (i == f)) * PSTRIDE;
+                o[k] = ld_relaxed_f2(p + e);
+                ml[k] = ld_relaxed_f2(p + G * ccc_D + r * 2);
+            }
+            UNROLL for (i32 k = 0; k < 9; k++) nm = fmax2(nm, ml[k].x);
+            float w = ex2(M - nm);
+            x *= w;
+            y *= w;
+            L *= w;
+            M = nm;
+            UNROLL for (i32 k = 0; k < 9; k++) {
+                w = c + k > l ? 0 : ex2(ml[k].x - M);
+                x = fma_(o[k].x, w, x);
+                y = fma_(o[k].y, w, y);
+                L = fma_(ml[k].y, w, L);
+            }
+        }
+        put_pair(a, row, e, x, y, L);
+    }
+}
+
+KERNEL ccc_kernel(attention_args a)
+{
+    dependents_launch();
+    plan_t P = plan(&a);
+    i32 from = imin(cta() * P.per, P.W), to = imin(from + P.per, P.W), n = to - from, w = uniform(tid() >> 5);
+    if (n <= 0) {
+        grid_wait();
+        return;
+    }
+    i32 wa = from + n * w / NW;
+    run_warp(&a, &P, wa, from + n * (w + 1) / NW - wa);
+    cta_sync();
+    open_t o = merge_cta(&a, &P, from, to);
+    if (o.row[0] < 0 && o.row[1] < 0) return;
+    i32 SHARED *last = (i32 SHARED *)(smem + O_FLAG);
+    cta_sync();
+    if (tid() < 2) { /* the last block to arrive merges, and leaves the counter at zero */
+        i32 k = tid(), f = k ? o.first[1] : o.first[0], need = (k ? o.last[1] : o.last[0]) - f, on = (k ? o.row[1] : o.row[0]) >= 0, seen = -1;
+        if (on) {
+            seen = atomic_add_acq_rel(a.count + f, 1);
+            if (seen == need) a.count[f] = 0;
+        }
+        last[k] = on && seen == need;
+    }
+    cta_sync();
+    NO_UNROLL for (i32 k = 0; k < 2; k++)
+        if (last[k]) merge_grid(&a, k ? o.row[1] : o.row[0], k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0]);
+}

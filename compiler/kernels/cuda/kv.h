@@ -1,0 +1,42 @@
+/* Where a row of the KV cache lies, for all layouts (the formulas stand at the end of abi.h), and the numbers of what can be wrong with
+ * device data that a kernel clamps instead of following. A row is D bf16 of one token and head; a piece is 16 bytes of it. */
+#ifndef CCC_KV_H
+#define CCC_KV_H
+#include "k.h"
+#include "../attention_geometry.h"
+
+SPEC(i32, ccc_HQ);     /* query heads */
+SPEC(i32, ccc_HKV);    /* heads in the cache */
+SPEC(i32, ccc_D);      /* head size, a multiple of 8 */
+SPEC(i32, ccc_BLOCK);  /* tokens a block: 16, 32 or 64 */
+SPEC(i32, ccc_LAYOUT); /* ccc_layout */
+
+enum { KV_NHD = 1, KV_HND = 2, KV_CCC = 3 };                               /* as in ir/ir.h */
+enum { STATUS_BAD_SLOT = 2, STATUS_BAD_BLOCK = 3, STATUS_BAD_POSITION = 5 }; /* as in runtime/ccart.h */
+typedef struct { i64 block, token, head; } kv_strides;                     /* bytes; token is unused with layout ccc */
+
+/* bytes from the base of K to token `t` of block b, head 0 */
+INLINE i64 kv_token(kv_strides s, i32 b, i32 t)
+{
+    i64 at = (i64)b * s.block;
+    return ccc_LAYOUT == KV_CCC ? at + t / CCC_PAGE * (64 * ccc_D) + t % CCC_PAGE * (2 * ccc_D) : at + t * s.token;
+}
+/* bytes between tokens of a 16-token page */
+INLINE i64 kv_token_step(kv_strides s) { return ccc_LAYOUT == KV_CCC ? 2 * ccc_D : s.token; }
+/* bytes from a row of K to the same row of V, beyond the difference of the two bases */
+INLINE i32 kv_v(void) { return ccc_LAYOUT == KV_CCC ? 32 * ccc_D : 0; }
+/* bytes from the start of token t's row to piece c */
+INLINE i32 kv_piece(i32 t, i32 c)
+{
+    if (ccc_LAYOUT == KV_CCC && c < ccc_D / 64 * 8) c = (c & ~7) | ((c ^ t) & 7);
+    return c * 16;
+}
+/* a block number of the table, forced into the cache */
+INLINE i32 kv_block(const i32 GLOBAL *entry, i32 kv_blocks, u32 GLOBAL *status, i32 seq)
+{
+    i32 b = *entry;
+    if (b >= 0 && b < kv_blocks) return b;
+    status_set(status, STATUS_BAD_BLOCK, (u32)seq, (u32)b);
+    return imin(imax(b, 0), kv_blocks - 1);
+}
+#endif

@@ -1,0 +1,59 @@
+#!/bin/bash
+# Builds the attention, cache, argmax and load templates with sample constants, the way codegen does: clang -> bitcode, constants get
+# their values, internalise, O3, PTX, ptxas. Prints registers, and fails on spills, local memory or a warning.
+# usage: build_b.sh [FOLDER for the cubins, default .carry/attn]      (needs clang-19, opt-19, llc-19, llvm-link-19, ptxas)
+set -u
+root=$(cd "$(dirname "$0")/../.." && pwd)
+out=${1:-$root/.carry/attn}
+mkdir -p "$out" || exit 1
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+failed=0
+
+# build NAME SOURCE THREADS MIN_BLOCKS [CONSTANT=VALUE]...
+build() {
+    local name=$1 src=$2 threads=$3 min=$4; shift 4
+    if [ ! -f "$tmp/$src.bc" ]; then
+        clang-19 --target=nvptx64-nvidia-cuda -march=sm_90a -std=c17 -O2 -ffreestanding -nogpulib -fconvergent-functions -ffp-contract=off \
+            -Xclang -target-feature -Xclang +ptx83 -Xclang -disable-llvm-passes -Wall -Wextra -Werror -emit-llvm -c \
+            -o "$tmp/$src.bc" "$root/compiler/kernels/cuda/$src.c" || { failed=1; return; }
+    fi
+    { echo 'target triple = "nvptx64-nvidia-cuda"'
+      for c in "$@"; do echo "@ccc_${c%=*} = constant i32 ${c#*=}"; done
+      echo 'declare void @ccc_kernel(ptr)'
+      echo "!nvvm.annotations = !{!0, !1, !2}"
+      echo '!0 = !{ptr @ccc_kernel, !"maxntidx", i32 '$threads'}'
+      echo '!1 = !{ptr @ccc_kernel, !"minctasm", i32 '$min'}'
+      echo '!2 = !{ptr @ccc_kernel, !"grid_constant", !3}'
+      echo '!3 = !{i32 1}'
+    } > "$tmp/spec.ll"
+    llvm-link-19 -o "$tmp/l.bc" "$tmp/spec.ll" "$tmp/$src.bc" 2>"$tmp/err" &&
+    opt-19 -mcpu=sm_90a -passes='internalize,default<O3>' -internalize-public-api-list=ccc_kernel -o "$tmp/o.bc" "$tmp/l.bc" 2>>"$tmp/err" &&
+    llc-19 -O3 -mcpu=sm_90a -mattr=+ptx83 -o "$out/$name.ptx" "$tmp/o.bc" 2>>"$tmp/err" &&
+    ptxas -arch=sm_90a -v -o "$out/$name.cubin" "$out/$name.ptx" > "$tmp/log" 2>&1 || { cat "$tmp/err" "$tmp/log"; echo "FAIL $name: does not build"; failed=1; return; }
+    local regs spill stack
+    regs=$(sed -n 's/.*Used \([0-9]*\) registers.*/\1/p' "$tmp/log")
+    stack=$(sed -n 's/ *\([0-9]*\) bytes stack frame.*/\1/p' "$tmp/log")
+    spill=$(sed -n 's/.*stack frame, \([0-9]*\) bytes spill stores.*/\1/p' "$tmp/log")
+    local bad=
+    [ "$spill" = 0 ] && [ "$stack" = 0 ] || bad=" spills or stack"
+    grep -q '\.local' "$out/$name.ptx" && bad="$bad .local"
+    grep -qE '^[^/]*(call|\.extern \.(global|const|func))' "$out/$name.ptx" && bad="$bad call or unresolved symbol"
+    grep -qiE 'warning|C75' "$tmp/log" && bad="$bad warning"
+    printf '%-28s %3s registers, stack %s, spills %s, %6s bytes%s\n' "$name" "$regs" "$stack" "$spill" "$(stat -c %s "$out/$name.cubin")" "${bad:+  FAIL:$bad}"
+    [ -n "$bad" ] && failed=1
+    [ "${KEEP_PTX:-0}" = 1 ] || rm -f "$out/$name.ptx"
+}
+
+# rope_kv LAYOUT BLOCK HQ HKV D ROTARY DO_Q DO_K DO_KV K_ROTATED
+rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv 128 1 LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=${10}; }
+# attention LAYOUT BLOCK HQ HKV D
+attn() { build "attn_$1_$2_$3_$4_$5" attention 256 $(( $5 <= 128 ? 2 : 1 )) LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
+# attn_decode BLOCK HQ HKV D
+decode() { build "decode_$1_$2_$3_$4" attn_decode 256 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
+# load SRC DST HALF
+load() { build "load_$1_$2_$3" load 256 1 SRC=$1 DST=$2 HALF=$3; }
+
+while read -r line; do case $line in ''|'#'*) ;; *) eval "$line" ;; esac; done < "$root/test/kernels/samples_b"
+[ $failed = 0 ] && echo "PASS: every sample builds, without spills and local memory" || echo "FAIL"
+exit $failed
