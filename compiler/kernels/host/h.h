@@ -1,0 +1,96 @@
+/* The prelude of every host kernel template: vector types and the few operations that C has no word for.
+ *
+ * A template becomes flat machine code without any reference to the outside. Therefore: no library calls, no writable globals, no thread
+ * locals; mathematics is written out here and in hooks.h. Memory is accessed by the ld* and st* below, which need no alignment beyond that of the
+ * element. A block deals with its share of the work, share(): any grid gives the same bits. */
+#ifndef CCC_H_H
+#define CCC_H_H
+#include "../abi.h"
+#include "../host_geometry.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("clang loop unroll(full)")
+#ifdef CCC_KERNEL_TEST /* compiled straight into a test, where constants are macros */
+#define SPEC(type, name) struct spec_is_a_macro
+#define LIB INLINE
+#define ENTRY void
+ENTRY ccc_kernel();
+#else
+#define SPEC(type, name) extern const type name /* codegen gives it its initialiser */
+#define LIB __attribute__((always_inline))      /* external on purpose: codegen calls it */
+#define ENTRY __attribute__((visibility("default"))) void
+#endif
+
+typedef float VF __attribute__((ext_vector_type(8)));
+typedef float VF4 __attribute__((ext_vector_type(4)));
+typedef u32 VU __attribute__((ext_vector_type(8)));
+typedef u32 VU4 __attribute__((ext_vector_type(4)));
+typedef i32 VI __attribute__((ext_vector_type(8)));
+typedef u16 VH __attribute__((ext_vector_type(8)));
+typedef VF VF_any __attribute__((aligned(1), may_alias));
+typedef VF4 VF4_any __attribute__((aligned(1), may_alias));
+typedef VU VU_any __attribute__((aligned(1), may_alias));
+typedef VU4 VU4_any __attribute__((aligned(1), may_alias));
+typedef VH VH_any __attribute__((aligned(1), may_alias));
+
+/* ---- arithmetic -------------------------------------------------------------------------------------------------------------- */
+INLINE i32 imin(i32 a, i32 b) { return a < b ? a : b; }
+INLINE i32 imax(i32 a, i32 b) { return a > b ? a : b; }
+INLINE i64 lmin(i64 a, i64 b) { return a < b ? a : b; }
+INLINE u32 bits(float f) { return __builtin_bit_cast(u32, f); }
+INLINE float flt(u32 u) { return __builtin_bit_cast(float, u); }
+INLINE float fma1(float a, float b, float c) { return __builtin_elementwise_fma(a, b, c); }
+INLINE VF fma8(VF a, VF b, VF c) { return __builtin_elementwise_fma(a, b, c); }
+INLINE float sqrt1(float x) { return __builtin_elementwise_sqrt(x); }
+INLINE VF splat(float x) { return (VF)x; }
+/* (v0+v4, v1+v5, ..), then distance 2, then 1: the order in which every sum over the elements of a vector is taken */
+INLINE VF4 half_sum(VF v) { return v.lo + v.hi; }
+INLINE VF4 sum4(VF a, VF b, VF c, VF d) /* the four sums */
+{
+    VF4 p = half_sum(a), q = half_sum(b), r = half_sum(c), s = half_sum(d);
+    VF4 pq = __builtin_shufflevector(p, q, 0, 1, 4, 5) + __builtin_shufflevector(p, q, 2, 3, 6, 7);
+    VF4 rs = __builtin_shufflevector(r, s, 0, 1, 4, 5) + __builtin_shufflevector(r, s, 2, 3, 6, 7);
+    return __builtin_shufflevector(pq, rs, 0, 2, 4, 6) + __builtin_shufflevector(pq, rs, 1, 3, 5, 7);
+}
+INLINE float sum1(VF v) { return sum4(v, v, v, v)[0]; }
+
+/* ---- bf16 -------------------------------------------------------------------------------------------------------------------- */
+INLINE float bf16_f32(u16 u) { return flt((u32)u << 16); }
+INLINE u16 f32_bf16(float v) /* nearest even; a NaN stays one */
+{
+    u32 u = bits(v);
+    return (u16)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+INLINE VF bf16x8_f32(VH h) { return (VF)(__builtin_convertvector(h, VU) << 16); }
+INLINE VH f32x8_bf16(VF v)
+{
+    VU u = (VU)v, nan = (VU)((u & 0x7fffffffu) > 0x7f800000u);
+    VU r = (nan & ((u >> 16) | 0x40u)) | (~nan & ((u + 0x7fffu + ((u >> 16) & 1u)) >> 16));
+    return __builtin_convertvector(r, VH);
+}
+/* 16 bf16 as 8 pairs: their elements of even and of odd number */
+INLINE VF even_f32(VU pairs) { return (VF)(pairs << 16); }
+INLINE VF odd_f32(VU pairs) { return (VF)(pairs & 0xffff0000u); }
+
+/* ---- memory ------------------------------------------------------------------------------------------------------------------- */
+INLINE VF ld8f(const float *p) { return *(const VF_any *)p; }
+INLINE void st8f(float *p, VF v) { *(VF_any *)p = v; }
+INLINE void st4f(float *p, VF4 v) { *(VF4_any *)p = v; }
+INLINE VF ld8b(const u16 *p) { return bf16x8_f32(*(const VH_any *)p); }
+INLINE void st8b(u16 *p, VF v) { *(VH_any *)p = f32x8_bf16(v); }
+INLINE VU ld8u(const void *p) { return *(const VU_any *)p; }
+INLINE VU4 ld4u(const void *p) { return *(const VU4_any *)p; }
+INLINE void st4u(void *p, VU4 v) { *(VU4_any *)p = v; }
+
+/* ---- work and status ------------------------------------------------------------------------------------------------------------ */
+INLINE i64 share(i64 units, u32 block, u32 grid) { return units * (i64)block / (i64)grid; } /* first unit of a block */
+/* status words: [0] kind, [1] index, [2] value; the first one to be set stays */
+enum { STATUS_BAD_SLOT = 2, STATUS_BAD_BLOCK = 3, STATUS_BAD_POSITION = 5 }; /* as in runtime/ccart.h */
+INLINE void status_set(u32 *status, u32 kind, u32 index, u32 value)
+{
+    u32 none = 0;
+    if (!__atomic_compare_exchange_n(status, &none, kind, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
+    status[1] = index;
+    status[2] = value;
+}
+#endif

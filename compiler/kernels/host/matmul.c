@@ -1,0 +1,203 @@
+/* y[t][n] = epilogue(sum over k of x[t][k] * w[n][k]): bf16 operands as they lie in memory, f32 sums, any T.
+ *
+ * The sum has one order, whatever T, grid or place: K is cut into chunks of CHUNK elements. In a chunk eight partial sums (one vector) take, for
+ * each 16 elements, first those of even number, then those of odd number: so 16 bf16 become two vectors by a shift and a mask, and x is laid
+ * out to match once, in scratch. The eight are added in the order of sum4, chunks in rising k.
+ *
+ * TOK 1 streams the matrix: x whole in scratch, 8 rows of w at a time, bound by memory. TOK 0 takes tiles of TILE_T tokens x TILE_N rows: the rows of a
+ * chunk stay in the second-level cache, x of 3 tokens in the first, and 3 x 4 dot products are made in registers, bound by arithmetic.
+ * With PAIR, w has 2N rows and row n meets row n + N in the hook. */
+#include "hooks.h"
+
+SPEC(i32, ccc_OUT_F32);
+SPEC(i32, ccc_TOK);
+
+#ifdef PAIR
+enum { HALVES = 2 };
+VF ccc_hook_pair(VF v, VF v2, i32 row, i32 col, const aux_t *aux);
+float ccc_hook_pair_tail(float v, float v2, i32 row, i32 col, const aux_t *aux);
+#else
+enum { HALVES = 1 };
+VF ccc_hook_epilogue(VF v, i32 row, i32 col, const aux_t *aux);
+float ccc_hook_epilogue_tail(float v, i32 row, i32 col, const aux_t *aux);
+#endif
+enum { CHUNK = CCC_HOST_CHUNK, TILE_T = CCC_HOST_TILE_T, TILE_N = CCC_HOST_TILE_N };
+
+/* ---- results: sums of 8 adjacent outputs, of both halves, to memory ------------------------------------------------------------ */
+INLINE void finish(const matvec_args *a, i32 t, i32 n, const float *sum, const float *sum2)
+{
+    i64 y = (i64)t * a->y_ld + n;
+    (void)sum2;
+    if (n + 8 <= a->N) {
+#ifdef PAIR
+        VF v = ccc_hook_pair(ld8f(sum), ld8f(sum2), t, n, &a->aux);
+#else
+        VF v = ccc_hook_epilogue(ld8f(sum), t, n, &a->aux);
+#endif
+        if (ccc_OUT_F32) ccc_st8_f32(a->y, y, v);
+        else ccc_st8_bf16(a->y, y, v);
+        return;
+    }
+    for (i32 i = 0; n + i < a->N; i++) {
+#ifdef PAIR
+        float v = ccc_hook_pair_tail(sum[i], sum2[i], t, n + i, &a->aux);
+#else
+        float v = ccc_hook_epilogue_tail(sum[i], t, n + i, &a->aux);
+#endif
+        if (ccc_OUT_F32) ccc_st1_f32(a->y, y + i, v);
+        else ccc_st1_bf16(a->y, y + i, v);
+    }
+}
+
+/* ---- operands -------------------------------------------------------------------------------------------------------------------- */
+/* the last, short step of a row, filled up with zeros */
+INLINE VU last_pairs(const u16 *p, i32 n)
+{
+    u16 v[16];
+    UNROLL for (i32 i = 0; i < 16; i++) v[i] = 0;
+    for (i32 i = 0; i < n; i++) v[i] = p[i];
+    return ld8u(v);
+}
+/* n elements as f32, each 16 as 8 of even and 8 of odd number */
+INLINE void spread(float *out, const u16 *x, i32 n)
+{
+    i32 k = 0;
+    for (; k + 16 <= n; k += 16) {
+        VU p = ld8u(x + k);
+        st8f(out + k, even_f32(p));
+        st8f(out + k + 8, odd_f32(p));
+    }
+    if (k == n) return;
+    VU p = last_pairs(x + k, n - k);
+    st8f(out + k, even_f32(p));
+    st8f(out + k + 8, odd_f32(p));
+}
+
+/* ---- one token: the matrix is streamed --------------------------------------------------------------------------------------------- */
+enum { ROWS = 8, AHEAD = 512 /* elements of a row */ };
+
+/* sum[0..8) of rows n .. n+7 of w (the last row again where there are no more) */
+INLINE void stream_rows(const matvec_args *a, const u16 *w, i32 n, const float *x, float *sum)
+{
+    const u16 *row[ROWS];
+    UNROLL for (i32 r = 0; r < ROWS; r++) row[r] = w + (i64)imin(n + r, a->N - 1) * a->K;
+    VF total = splat(0.0f);
+    for (i32 from = 0; from < a->K; from += CHUNK) {
+        i32 end = imin(a->K, from + CHUNK), k = from;
+        VF s[ROWS];
+        UNROLL for (i32 r = 0; r < ROWS; r++) s[r] = splat(0.0f);
+        for (; k + 16 <= end; k += 16) {
+            VF even = ld8f(x + k), odd = ld8f(x + k + 8);
+            UNROLL for (i32 r = 0; r < ROWS; r++) {
+                VU p = ld8u(row[r] + k);
+                s[r] = fma8(even_f32(p), even, s[r]);
+                s[r] = fma8(odd_f32(p), odd, s[r]);
+                if (k % 32 == 0) __builtin_prefetch(row[r] + k + AHEAD);
+            }
+        }
+        if (k < end) {
+            VF even = ld8f(x + k), odd = ld8f(x + k + 8);
+            UNROLL for (i32 r = 0; r < ROWS; r++) {
+                VU p = last_pairs(row[r] + k, end - k);
+                s[r] = fma8(even_f32(p), even, s[r]);
+                s[r] = fma8(odd_f32(p), odd, s[r]);
+            }
+        }
+        VF chunk;
+        chunk.lo = sum4(s[0], s[1], s[2], s[3]);
+        chunk.hi = sum4(s[4], s[5], s[6], s[7]);
+        total += chunk;
+    }
+    st8f(sum, total);
+}
+
+INLINE void stream(const matvec_args *a, i32 first, i32 end, float *x)
+{
+    for (i32 t = 0; t < a->T; t++) {
+        spread(x, a->x + (i64)t * a->x_ld, a->K);
+        for (i32 n = first; n < end; n += ROWS) {
+            float sum[HALVES][ROWS];
+            UNROLL for (i32 h = 0; h < HALVES; h++) stream_rows(a, a->w + (i64)h * a->N * a->K, n, x, sum[h]);
+            finish(a, t, n, sum[0], sum[HALVES - 1]);
+        }
+    }
+}
+
+/* ---- many tokens: tiles ------------------------------------------------------------------------------------------------------------ */
+enum { T_REG = 3, N_REG = 4 };
+typedef struct { float x[T_REG][CHUNK]; float sum[2][TILE_T][TILE_N]; } tile_scratch;
+
+/* sum[t][0..4) += the products of tokens x[0..tn) and rows of one chunk of n elements. tn is a constant wherever this is inlined. */
+INLINE void dots(float (*sum)[TILE_N], float (*x)[CHUNK], const u16 *const row[N_REG], i32 n, i32 tn)
+{
+    VF s[T_REG][N_REG];
+    UNROLL for (i32 t = 0; t < tn; t++)
+        UNROLL for (i32 r = 0; r < N_REG; r++) s[t][r] = splat(0.0f);
+    i32 k = 0;
+    for (; k + 16 <= n; k += 16) {
+        UNROLL for (i32 r = 0; r < N_REG; r++) {
+            VF w = even_f32(ld8u(row[r] + k));
+            UNROLL for (i32 t = 0; t < tn; t++) s[t][r] = fma8(w, ld8f(x[t] + k), s[t][r]);
+        }
+        UNROLL for (i32 r = 0; r < N_REG; r++) {
+            VF w = odd_f32(ld8u(row[r] + k));
+            UNROLL for (i32 t = 0; t < tn; t++) s[t][r] = fma8(w, ld8f(x[t] + k + 8), s[t][r]);
+        }
+    }
+    if (k < n)
+        UNROLL for (i32 r = 0; r < N_REG; r++) {
+            VU p = last_pairs(row[r] + k, n - k);
+            UNROLL for (i32 t = 0; t < tn; t++) {
+                s[t][r] = fma8(even_f32(p), ld8f(x[t] + k), s[t][r]);
+                s[t][r] = fma8(odd_f32(p), ld8f(x[t] + k + 8), s[t][r]);
+            }
+        }
+    UNROLL for (i32 t = 0; t < tn; t++) st4f(sum[t], *(VF4_any *)sum[t] + sum4(s[t][0], s[t][1], s[t][2], s[t][3]));
+}
+
+/* rows n0 .. n0+count of one half, one chunk, up to 3 tokens */
+INLINE void row_block(const matvec_args *a, const u16 *w, i32 n0, i32 count, i32 from, i32 len, float (*sum)[TILE_N], float (*x)[CHUNK], i32 tn)
+{
+    for (i32 i = 0; i < count; i += N_REG) {
+        const u16 *row[N_REG];
+        UNROLL for (i32 r = 0; r < N_REG; r++) row[r] = w + (i64)imin(n0 + i + r, a->N - 1) * a->K + from;
+        dots((float (*)[TILE_N])&sum[0][i], x, row, len, tn);
+    }
+}
+
+/* tokens t0 .. t0+tcount, outputs n0 .. n0+count */
+INLINE void tile(const matvec_args *a, i32 t0, i32 tcount, i32 n0, i32 count, tile_scratch *m)
+{
+    for (i32 h = 0; h < HALVES; h++)
+        for (i32 t = 0; t < tcount; t++)
+            for (i32 i = 0; i < TILE_N; i += 8) st8f(&m->sum[h][t][i], splat(0.0f));
+    for (i32 from = 0; from < a->K; from += CHUNK) {
+        i32 len = imin(CHUNK, a->K - from);
+        for (i32 t = 0; t < tcount; t += T_REG) {
+            i32 tn = imin(T_REG, tcount - t);
+            for (i32 i = 0; i < tn; i++) spread(m->x[i], a->x + (i64)(t0 + t + i) * a->x_ld + from, len);
+            for (i32 h = 0; h < HALVES; h++) {
+                const u16 *w = a->w + (i64)h * a->N * a->K;
+                if (tn == 3) row_block(a, w, n0, count, from, len, &m->sum[h][t], m->x, 3);
+                else if (tn == 2) row_block(a, w, n0, count, from, len, &m->sum[h][t], m->x, 2);
+                else row_block(a, w, n0, count, from, len, &m->sum[h][t], m->x, 1);
+            }
+        }
+    }
+    for (i32 t = 0; t < tcount; t++)
+        for (i32 i = 0; i < count; i += 8) finish(a, t0 + t, n0 + i, &m->sum[0][t][i], &m->sum[HALVES - 1][t][i]);
+}
+
+ENTRY ccc_kernel(const matvec_args *a, const host_ctx *c)
+{
+    i64 groups = ((i64)a->N + 7) / 8;
+    i32 n0 = (i32)share(groups, c->block[0], c->grid[0]) * 8, n1 = (i32)share(groups, c->block[0] + 1, c->grid[0]) * 8;
+    if (ccc_TOK == 1) {
+        if (c->block[1] == 0) stream(a, n0, n1, c->scratch);
+        return;
+    }
+    i64 tiles = ((i64)a->T + TILE_T - 1) / TILE_T, end = share(tiles, c->block[1] + 1, c->grid[1]);
+    for (i64 t = share(tiles, c->block[1], c->grid[1]); t < end; t++)
+        for (i32 n = n0; n < n1; n += TILE_N)
+            tile(a, (i32)t * TILE_T, imin(TILE_T, a->T - (i32)t * TILE_T), n, imin(TILE_N, n1 - n), c->scratch);
+}
