@@ -1,0 +1,114 @@
+/* From a fused graph to launch programs. One ccc_plan a target collects kernels (the same request once), final weights with their load
+ * programs, and the programs; pack.c turns it into the file. Everything is allocated in the plan's arena.
+ *   plan_expr.c     numbers that depend on the step, as postfix code
+ *   plan_weights.c  values made of weights alone -> final weights, segments, load programs
+ *   plan_hook.c     elementwise chains of a group -> hook bodies and aux operands
+ *   plan_kernels.c  one function a template: which kernel, grid and argument struct a group becomes
+ *   plan.c          units in order, buffers, memory plan, edges
+ *   schedule.c      which programs there are, and which tile serves a matmul */
+#ifndef CCC_PLAN_H
+#define CCC_PLAN_H
+#include "ccc.h"
+#include "codegen.h"
+#include "../passes/pass.h"
+#include "../passes/group.h"
+#include "../runtime/ccart.h"
+
+/* ---- a target's plan ------------------------------------------------------------------------------------------------------------ */
+typedef struct { /* a kernel that codegen will be asked for */
+    ccc_kernel_req req;
+    const char *name;      /* template and constants, for people */
+    const char *text;      /* canonical form of the request: equal text, equal kernel */
+    uint32_t shared_B, args_B, args_align, flags, cluster;
+} plan_kernel;
+
+typedef struct ccc_plan {
+    ccc_arena *mem;
+    const ccc_config *config;
+    const ccc_target *target;
+    plan_kernel *kernel; uint32_t n_kernels, cap_kernels;
+    ccart_program *program; uint32_t n_programs, cap_programs;
+    ccart_program *load; uint32_t n_load, cap_load;
+    ccart_weight *weight; uint32_t n_weights, cap_weights;
+    ccart_segment *segment; uint32_t n_segments, cap_segments;
+    ccc_buf constant;              /* released by plan_free; the rest lies in mem */
+    ccart_io *in, *out; uint32_t n_in, n_out;
+    ccart_expr *io_expr; uint32_t n_io_exprs;
+    uint64_t counters_B, arena_B;
+} ccc_plan;
+
+ccc_status plan_new(ccc_plan **out, const ccc_config *config, const ccc_target *target, ccc_err *err);
+void plan_free(ccc_plan *p); /* accepts NULL */
+/* The io table of the model's graph: input and output numbers that programs refer to. Call once, before the first program. */
+ccc_status plan_io(ccc_plan *p, const ccc_graph *g, ccc_err *err);
+/* Plans one program from a fused graph whose symbol T already has the range t_min..t_max. */
+ccc_status plan_program(ccc_plan *p, const ccc_graph *g, uint32_t mode, int64_t t_min, int64_t t_max, ccc_err *err);
+/* The programs that do not come from the graph: advance (for models with a KV cache) and read. */
+ccc_status plan_service_programs(ccc_plan *p, const ccc_graph *g, ccc_err *err);
+/* Number of the final weight that weight value v of g becomes, with its load programs; the same structure gives the same number. */
+ccc_status plan_weight(uint32_t *out, ccc_plan *p, const ccc_graph *g, ccc_val v, ccc_err *err);
+ccc_status plan_add_kernel(uint32_t *out, ccc_plan *p, const plan_kernel *k, ccc_err *err);
+void plan_spec(plan_kernel *k, const char *name, int64_t value);
+
+/* ---- schedule ------------------------------------------------------------------------------------------------------------------- */
+typedef struct { uint32_t mode; int64_t t_min, t_max; } plan_range;
+/* Programs of a target: ranges[0..*n), at most cap. has_tokens: the graph has a symbol T. */
+ccc_status schedule_programs(plan_range *ranges, unsigned cap, unsigned *n, const ccc_target *t, const ccc_config *c, const ccc_graph *g, ccc_err *err);
+ccc_fuse_caps schedule_caps(const ccc_target *t, const plan_range *r);
+/* "1,2,4" or "" (the 51 default sizes) -> ascending sizes in mem, none above the step's limits. */
+ccc_status schedule_sizes(uint32_t **sizes, uint32_t *n, ccc_arena *mem, const ccc_config *c, ccc_err *err);
+
+/* ---- expressions ---------------------------------------------------------------------------------------------------------------- */
+typedef struct plan_builder plan_builder;
+uint32_t px_const(plan_builder *b, int64_t v);
+uint32_t px_var(plan_builder *b, int var);
+uint32_t px_op(plan_builder *b, int op, uint32_t x, uint32_t y); /* folds constants; equal code, equal number */
+ccc_status px_dim(uint32_t *out, plan_builder *b, const ccc_graph *g, ccc_dim d, ccc_err *err);
+
+/* ---- a program being built ------------------------------------------------------------------------------------------------------ */
+typedef struct { /* where a value lies: base + byte offset, `ld` elements a row, first column `col` */
+    uint8_t kind;             /* 0: nowhere yet; CCART_P_ARENA (index: buffer), _INPUT, _OUTPUT, _WEIGHT, _KV */
+    uint32_t index;
+    int64_t ld, col;
+} plan_loc;
+typedef struct { uint64_t size_B, offset_B; uint32_t first, last; } plan_buffer; /* units between which it is alive */
+
+struct plan_builder {
+    ccc_plan *plan;
+    const ccc_graph *g;
+    uint32_t mode;
+    int64_t t_min, t_max;
+    uint32_t unit;                     /* number of the unit being planned */
+    plan_loc *loc;                     /* by value */
+    plan_buffer *buffer; uint32_t n_buffers, cap_buffers;
+    ccart_expr *expr; uint32_t n_exprs, cap_exprs;
+    ccart_tmap *tmap; uint32_t n_tmaps, cap_tmaps;
+    ccart_param *param; uint32_t n_params, cap_params;
+    ccart_node *node; uint32_t n_nodes, cap_nodes;
+    uint64_t counters_B;               /* of this program */
+    bool oom;                          /* sticky: checked once, when the program is finished */
+};
+/* Sets a node's argument from ...; offset_B and size_B from offsetof and sizeof of the argument struct. */
+void pb_imm(plan_builder *b, size_t offset_B, size_t size_B, const void *bytes);
+void pb_expr(plan_builder *b, size_t offset_B, size_t size_B, uint32_t expr);
+void pb_value(plan_builder *b, size_t offset_B, ccc_val v, int64_t extra_B); /* address of value v, its column offset included */
+void pb_plain(plan_builder *b, size_t offset_B, size_t size_B, uint8_t kind, uint32_t index, int64_t value);
+void pb_buffer(plan_builder *b, size_t offset_B, uint32_t buffer);           /* address of a scratch buffer of this unit */
+uint32_t pb_scratch(plan_builder *b, uint64_t size_B);                       /* a buffer that lives during this unit */
+uint32_t pb_tmap(plan_builder *b, ccc_val v, int64_t rows, int64_t cols, uint32_t box_rows, uint32_t box_cols);
+ccc_status pb_launch(plan_builder *b, const plan_kernel *k, const uint32_t grid[3], uint32_t first_param, uint32_t label, ccc_err *err);
+plan_loc pb_loc(plan_builder *b, ccc_val v);                                 /* through views */
+ccc_status pb_result(plan_builder *b, ccc_val v, ccc_err *err);              /* gives a value produced here a place: output or arena */
+#define PB_I32(b, T, f, v) do { int32_t v_ = (int32_t)(v); pb_imm(b, offsetof(T, f), 4, &v_); } while (0)
+#define PB_I64(b, T, f, v) do { int64_t v_ = (v); pb_imm(b, offsetof(T, f), 8, &v_); } while (0)
+#define PB_F32(b, T, f, v) do { float v_ = (float)(v); pb_imm(b, offsetof(T, f), 4, &v_); } while (0)
+
+/* ---- units and hooks ------------------------------------------------------------------------------------------------------------ */
+/* Plans one unit (a group, or a node alone): chooses the kernel, adds the launch. */
+ccc_status plan_unit(plan_builder *b, const ccc_group_info *u, ccc_err *err);
+/* Adds to k the hook `name` that computes `part` of u (with CCC_PART_PRE before it on both halves when u is a pair). Nothing is added when the
+ * part is empty and the hook may be the identity. */
+ccc_status plan_hook(plan_builder *b, plan_kernel *k, const ccc_group_info *u, const char *name, ccc_part_kind part, ccc_err *err);
+/* The pointers of u's aux operands and secondary results, as fields of the aux_t at aux_B of the argument struct. */
+ccc_status plan_aux(plan_builder *b, const ccc_group_info *u, size_t aux_B, ccc_err *err);
+#endif

@@ -1,0 +1,583 @@
+/* What each unit becomes: one function an anchor. It checks what the templates require, chooses template and constants, and fills the
+ * argument struct of kernels/abi.h. Launch shapes are the templates' own: kernels/geometry.h, attention_geometry.h, host_geometry.h. */
+#include "plan.h"
+#include "codegen_impl.h"
+#include "kernels/abi.h"
+#include "kernels/attention_geometry.h"
+#include "kernels/geometry.h"
+#include "kernels/host_geometry.h"
+#include <string.h>
+
+enum { MAX_DECODE_CTAS = 192 }; /* of attn_decode, whose scratch is sized by its grid: parts with more multiprocessors use this many */
+
+static bool is_cuda(const plan_builder *b) { return b->plan->target->kind == CCC_TARGET_CUDA; }
+static const ccc_type *type_of(const plan_builder *b, ccc_val v) { return &b->g->value[v].type; }
+static uint32_t one(plan_builder *b) { return px_const(b, 1); }
+static uint32_t up(plan_builder *b, uint32_t x, int64_t by) { return px_op(b, CCART_X_CEILDIV, x, px_const(b, by)); }
+static uint32_t mul(plan_builder *b, uint32_t x, int64_t by) { return px_op(b, CCART_X_MUL, x, px_const(b, by)); }
+/* host kernels are right for every grid: some blocks a thread (CCART_VAR_SM), and no more than there is work */
+static uint32_t host_grid(plan_builder *b, uint32_t work) { return px_op(b, CCART_X_MIN, work, mul(b, px_var(b, CCART_VAR_SM), CCC_HOST_BLOCKS)); }
+
+static plan_kernel new_kernel(const plan_builder *b, const char *tmpl, unsigned threads, size_t args_B)
+{
+    plan_kernel k = { .req = { .target = b->plan->target, .tmpl = tmpl, .threads = is_cuda(b) ? threads : 1 }, .args_B = (uint32_t)args_B, .args_align = 8, .cluster = 1 };
+    const ccc_template *t = ccc_template_find(tmpl, b->plan->target->kind);
+    if (t && t->flags & CCC_TEMPLATE_PDL) k.flags |= CCART_KERNEL_PDL;
+    return k;
+}
+
+/* Rows and columns of a value: [.., cols]; rank 0 and 1 are one row. */
+static ccc_status shape(plan_builder *b, ccc_val v, uint32_t *rows, int64_t *cols, ccc_err *err)
+{
+    const ccc_type *t = type_of(b, v);
+    *rows = one(b);
+    *cols = 1;
+    for (unsigned i = 0; i + 1 < t->rank; i++) {
+        uint32_t d;
+        CCC_TRY(px_dim(&d, b, b->g, t->dim[i], err));
+        *rows = px_op(b, CCART_X_MUL, *rows, d);
+    }
+    if (t->rank) *cols = ccc_type_last(t);
+    if (*cols < 0) return ccc_fail(err, CCC_E_UNSUPPORTED, "value %%%u: the last dimension of a kernel's operand must be a constant", v);
+    return CCC_OK;
+}
+
+static ccc_status need_dtype(const plan_builder *b, ccc_val v, ccc_dtype d, const char *what, ccc_err *err)
+{
+    ccc_dtype is = (ccc_dtype)type_of(b, v)->dtype;
+    if (is != d) return ccc_fail(err, CCC_E_UNSUPPORTED, "%s is %s, the kernel reads %s; cast it", what, ccc_dtype_name(is), ccc_dtype_name(d));
+    return CCC_OK;
+}
+
+static int out_f32(const plan_builder *b, ccc_val v) { return type_of(b, v)->dtype == CCC_F32; }
+
+static ccc_status float_result(const plan_builder *b, ccc_val v, ccc_err *err)
+{
+    ccc_dtype d = (ccc_dtype)type_of(b, v)->dtype;
+    if (d != CCC_F32 && d != CCC_BF16) return ccc_fail(err, CCC_E_UNSUPPORTED, "no kernel writes %s; cast to bf16 or f32", ccc_dtype_name(d));
+    return CCC_OK;
+}
+
+static uint32_t label(const ccc_group_info *u) { return u->anchor; }
+
+/* Places for all results of a unit, main one first. */
+static ccc_status results(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    for (unsigned i = 0; i < u->n_results; i++)
+        if (!b->loc[u->result[i]].kind && type_of(b, u->result[i])->layout == CCC_LAYOUT_ROW) CCC_TRY(pb_result(b, u->result[i], err));
+    return CCC_OK;
+}
+
+/* ---- gather, embed ---------------------------------------------------------------------------------------------------------------------- */
+static ccc_status plan_gather(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    const ccc_node *n = &b->g->node[u->anchor];
+    bool embed = n->op == CCC_OP_embed;
+    const ccc_type *table = type_of(b, n->in[0]);
+    uint32_t rows, first = b->n_params, table_rows;
+    int64_t cols;
+    CCC_TRY(need_dtype(b, n->in[0], CCC_BF16, "the table of a gather", err));
+    CCC_TRY(need_dtype(b, n->in[1], CCC_I32, "the index of a gather", err));
+    CCC_TRY(shape(b, n->out[0], &rows, &cols, err));
+    CCC_TRY(px_dim(&table_rows, b, b->g, table->dim[0], err));
+    if (cols % 8 || pb_loc(b, n->in[0]).ld != cols) return ccc_fail(err, CCC_E_UNSUPPORTED, "gather: rows must be whole and a multiple of 8 elements, not %lld", (long long)cols);
+    plan_kernel k = new_kernel(b, "gather", CCC_GATHER_THREADS, sizeof(gather_args));
+    pb_value(b, offsetof(gather_args, out), u->result[0], 0);
+    pb_value(b, offsetof(gather_args, table), n->in[0], 0);
+    pb_value(b, offsetof(gather_args, ids), n->in[1], 0);
+    if (embed) pb_value(b, offsetof(gather_args, alt), n->in[2], 0);
+    pb_plain(b, offsetof(gather_args, status), 8, CCART_P_STATUS, 0, 0);
+    pb_expr(b, offsetof(gather_args, n), 4, rows);
+    PB_I32(b, gather_args, cols, cols);
+    pb_expr(b, offsetof(gather_args, table_rows), 4, table_rows);
+    PB_I32(b, gather_args, bad_kind, embed ? CCART_STATUS_BAD_TOKEN : CCART_STATUS_BAD_ROW);
+    uint32_t grid[3] = { is_cuda(b) ? rows : host_grid(b, rows), one(b), one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+/* ---- rms_norm --------------------------------------------------------------------------------------------------------------------------- */
+static ccc_status norm_input(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    if (!u->x) return ccc_fail(err, CCC_E_UNSUPPORTED, "rms_norm of a value that is not in memory as bf16");
+    return need_dtype(b, u->x, CCC_BF16, "the input of rms_norm", err);
+}
+
+static ccc_status plan_rows(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    uint32_t rows, first = b->n_params;
+    int64_t cols;
+    CCC_TRY(norm_input(b, u, err));
+    CCC_TRY(float_result(b, u->result[0], err));
+    CCC_TRY(shape(b, u->result[0], &rows, &cols, err));
+    int nt = ccc_rows_nt((int)cols);
+    plan_kernel k = new_kernel(b, "rows", (unsigned)nt, sizeof(rows_args));
+    if (is_cuda(b)) {
+        if (!ccc_rows_ok((int)cols, nt) || pb_loc(b, u->x).ld % 8 || pb_loc(b, u->result[0]).ld % 8)
+            return ccc_fail(err, CCC_E_UNSUPPORTED, "rms_norm of rows of %lld: a multiple of 8 up to %d is needed", (long long)cols, 64 * 512);
+        plan_spec(&k, "NT", nt);
+        plan_spec(&k, "COLS", cols);
+        k.shared_B = (uint32_t)ccc_rows_shared_B(nt);
+    } else {
+        k.shared_B = (uint32_t)ccc_host_rows_scratch_B((int)cols);
+    }
+    plan_spec(&k, "OUT_F32", out_f32(b, u->result[0]));
+    CCC_TRY(plan_hook(b, &k, u, "in", CCC_PART_IN, err));
+    CCC_TRY(plan_hook(b, &k, u, "out", CCC_PART_OUT, err));
+    pb_value(b, offsetof(rows_args, out), u->result[0], 0);
+    pb_value(b, offsetof(rows_args, x), u->x, 0);
+    pb_expr(b, offsetof(rows_args, rows), 4, rows);
+    PB_I32(b, rows_args, cols, cols);
+    PB_I32(b, rows_args, x_ld, pb_loc(b, u->x).ld);
+    PB_I32(b, rows_args, out_ld, pb_loc(b, u->result[0]).ld);
+    PB_F32(b, rows_args, eps, ccc_attr_float(&b->g->node[u->norm], "eps"));
+    CCC_TRY(plan_aux(b, u, offsetof(rows_args, aux), err));
+    uint32_t grid[3] = { is_cuda(b) ? rows : host_grid(b, rows), one(b), one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+/* ---- elementwise ------------------------------------------------------------------------------------------------------------------------ */
+/* Every operand and result can be touched eight elements at a time. */
+static bool wide_rows(plan_builder *b, const ccc_group_info *u)
+{
+    bool wide = pb_loc(b, u->result[0]).ld % 8 == 0;
+    for (unsigned i = 0; i < u->n_aux; i++) {
+        plan_loc l = pb_loc(b, u->aux[i].val);
+        wide = wide && l.col % 8 == 0 && (u->aux[i].at != CCC_AUX_ROWCOL || l.ld % 8 == 0);
+    }
+    return wide;
+}
+
+static ccc_status plan_elt(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    uint32_t rows, first = b->n_params;
+    int64_t cols;
+    CCC_TRY(float_result(b, u->result[0], err));
+    CCC_TRY(shape(b, u->result[0], &rows, &cols, err));
+    bool wide = cols % 8 == 0 && wide_rows(b, u);
+    plan_kernel k = new_kernel(b, is_cuda(b) && !wide ? "elt_1" : "elt", CCC_ELT_THREADS, sizeof(elt_args));
+    plan_spec(&k, "OUT_F32", out_f32(b, u->result[0]));
+    CCC_TRY(plan_hook(b, &k, u, "body", CCC_PART_BODY, err));
+    pb_value(b, offsetof(elt_args, out), u->result[0], 0);
+    pb_expr(b, offsetof(elt_args, rows), 4, rows);
+    PB_I32(b, elt_args, cols, cols);
+    PB_I32(b, elt_args, out_ld, pb_loc(b, u->result[0]).ld);
+    CCC_TRY(plan_aux(b, u, offsetof(elt_args, aux), err));
+    uint32_t grid[3] = { is_cuda(b) ? up(b, mul(b, rows, wide ? cols / 8 : cols), CCC_ELT_THREADS) : host_grid(b, up(b, mul(b, rows, cols), CCC_HOST_ELEMS)), one(b), one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+/* ---- matmul ----------------------------------------------------------------------------------------------------------------------------- */
+typedef struct { ccc_val x, w; int64_t N, K, rows_max; uint32_t rows; bool pair, norm; } matmul_facts;
+
+static ccc_status matmul_look(plan_builder *b, const ccc_group_info *u, matmul_facts *m, ccc_err *err)
+{
+    const ccc_node *n = &b->g->node[u->anchor];
+    int64_t cols;
+    *m = (matmul_facts){ .x = u->x, .w = n->in[1], .pair = u->pair, .norm = u->norm != 0 };
+    if (m->norm) CCC_TRY(norm_input(b, u, err));
+    CCC_TRY(need_dtype(b, n->in[1], CCC_BF16, "the weight of a matmul", err));
+    CCC_TRY(need_dtype(b, m->x, CCC_BF16, "the activation of a matmul", err));
+    CCC_TRY(float_result(b, u->result[0], err));
+    CCC_TRY(shape(b, u->result[0], &m->rows, &m->N, err));
+    CCC_TRY(shape(b, m->x, &m->rows, &m->K, err));
+    m->rows_max = 1;
+    for (unsigned i = 0; i + 1 < type_of(b, m->x)->rank; i++) m->rows_max *= ccc_dim_max(b->g, type_of(b, m->x)->dim[i]);
+    cols = ccc_type_last(type_of(b, m->w));
+    if (cols != m->K || pb_loc(b, m->w).ld != cols) return ccc_fail(err, CCC_E_UNSUPPORTED, "the weight of a matmul must be whole rows of %lld", (long long)m->K);
+    if (m->K % 8 || pb_loc(b, m->x).ld % 8 || pb_loc(b, m->x).col % 8)
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "matmul over %lld: a multiple of 8 is needed", (long long)m->K);
+    return CCC_OK;
+}
+
+static ccc_status matmul_hooks(plan_builder *b, plan_kernel *k, const ccc_group_info *u, ccc_err *err)
+{
+    if (u->norm) {
+        CCC_TRY(plan_hook(b, k, u, "in", CCC_PART_IN, err));
+        CCC_TRY(plan_hook(b, k, u, "out", CCC_PART_OUT, err));
+    }
+    return plan_hook(b, k, u, u->pair ? "pair" : "epilogue", CCC_PART_EPILOGUE, err);
+}
+
+static ccc_status matvec_params(plan_builder *b, const ccc_group_info *u, const matmul_facts *m, ccc_err *err)
+{
+    pb_value(b, offsetof(matvec_args, y), u->result[0], 0);
+    pb_value(b, offsetof(matvec_args, w), m->w, 0);
+    pb_value(b, offsetof(matvec_args, x), m->x, 0);
+    pb_expr(b, offsetof(matvec_args, T), 4, m->rows);
+    PB_I32(b, matvec_args, N, m->N);
+    PB_I32(b, matvec_args, K, m->K);
+    PB_I32(b, matvec_args, x_ld, pb_loc(b, m->x).ld);
+    PB_I32(b, matvec_args, y_ld, pb_loc(b, u->result[0]).ld);
+    PB_F32(b, matvec_args, eps, m->norm ? ccc_attr_float(&b->g->node[u->norm], "eps") : 0.0);
+    return plan_aux(b, u, offsetof(matvec_args, aux), err);
+}
+
+static ccc_status plan_matvec(plan_builder *b, const ccc_group_info *u, const matmul_facts *m, ccc_err *err)
+{
+    uint32_t first = b->n_params;
+    int N = (int)m->N, K = (int)m->K, tok = 1;
+    while (tok < m->rows_max) tok *= 2;
+    ccc_matvec_shape s = ccc_matvec_pick(N, K, tok, m->pair);
+    if (m->norm && ccc_matvec_shared_B(K, tok, 1, m->pair, s) > CCC_SHARED_MOST)
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "rows of %d are too long for a norm in front of a matmul at %d tokens", K, tok);
+    plan_kernel k = new_kernel(b, "matvec", (unsigned)(32 * s.warps), sizeof(matvec_args));
+    const ccc_spec spec[] = { { "TOK", tok }, { "NORM", m->norm }, { "PAIR", m->pair }, { "OUT_F32", out_f32(b, u->result[0]) }, { "ROWS", s.rows }, { "LOADS", s.loads },
+                              { "WARPS", s.warps }, { "SPLIT", s.split } };
+    for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
+    k.shared_B = (uint32_t)ccc_matvec_shared_B(K, tok, m->norm, m->pair, s);
+    CCC_TRY(matmul_hooks(b, &k, u, err));
+    CCC_TRY(matvec_params(b, u, m, err));
+    int cols = ccc_matvec_cols(s);
+    uint32_t grid[3] = { px_const(b, (N + cols - 1) / cols), one(b), one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+/* Few tokens: weight rows are the wgmma rows, and the tile is as wide as the tokens. Many: tokens are the rows. The wide tiles write
+ * eight columns at a time; outputs that do not lie so take the widest swapped tile. */
+typedef struct { int swap, bn, nc, split; char name[24]; } gemm_tile;
+
+static gemm_tile choose_tile(plan_builder *b, const ccc_group_info *u, const matmul_facts *m)
+{
+    static const int narrow[] = { 16, 32, 64, 128 };
+    int n_sm = b->plan->target->n_sm, T = m->rows_max > 1 << 30 ? 1 << 30 : (int)m->rows_max, N = (int)m->N;
+    bool by8 = N % 8 == 0 && pb_loc(b, u->result[0]).ld % 8 == 0;
+    gemm_tile t = { .nc = 2, .split = 1 };
+    if (T <= 128 || !by8) {
+        unsigned i = 0;
+        while (i < 3 && narrow[i] < T) i++;
+        t.swap = 1;
+        t.bn = narrow[i];
+        t.nc = ccc_gemm_nc(N, n_sm);
+        if (!b->plan->config->batch_invariant && t.nc == 1) t.split = ccc_gemm_split(T, N, (int)m->K, t.bn, n_sm);
+        snprintf(t.name, sizeof t.name, "gemm_t%d%s", t.bn, m->pair ? "_pair" : "");
+    } else {
+        t.bn = ccc_gemm_width(T, N, m->pair, n_sm);
+        snprintf(t.name, sizeof t.name, "gemm_%d%s", t.bn, m->pair ? "_pair" : "");
+    }
+    return t;
+}
+
+static ccc_status plan_gemm(plan_builder *b, const ccc_group_info *u, const matmul_facts *m, ccc_err *err)
+{
+    uint32_t first = b->n_params;
+    gemm_tile t = choose_tile(b, u, m);
+    if (m->norm) return ccc_fail(err, CCC_E_UNSUPPORTED, "a norm in front of a matmul is a prologue up to 8 tokens only");
+    plan_kernel k = new_kernel(b, ccc_arena_strdup(b->plan->mem, t.name), (unsigned)ccc_gemm_threads(t.swap, t.nc), sizeof(gemm_args));
+    if (!k.req.tmpl) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    k.req.min_blocks = 1;
+    k.args_align = 64;
+    k.cluster = (uint32_t)t.split;
+    k.shared_B = (uint32_t)ccc_gemm_shared_B(t.swap, t.bn, m->pair, t.nc, t.split);
+    plan_spec(&k, "OUT_F32", out_f32(b, u->result[0]));
+    if (t.swap) plan_spec(&k, "NC", t.nc);
+    if (t.swap) plan_spec(&k, "SPLIT", t.split);
+    CCC_TRY(matmul_hooks(b, &k, u, err));
+    int64_t cols = ccc_gemm_cols(t.swap, t.bn, m->pair, t.nc);
+    uint32_t tokens = up(b, m->rows, ccc_gemm_tokens(t.swap, t.bn)), outputs = px_const(b, (m->N + cols - 1) / cols);
+    uint32_t na = t.swap ? outputs : tokens, nb = t.swap ? tokens : outputs;
+    uint32_t box_x = (uint32_t)ccc_gemm_box_x(t.swap, t.bn), box_w = (uint32_t)ccc_gemm_box_w(t.swap, t.bn, m->pair, t.nc);
+    pb_plain(b, offsetof(gemm_args, x), 128, CCART_P_TMAP, pb_tmap(b, m->x, m->rows_max, m->K, box_x, CCC_GEMM_K), 0);
+    pb_plain(b, offsetof(gemm_args, w), 128, CCART_P_TMAP, pb_tmap(b, m->w, (m->pair ? 2 : 1) * m->N, m->K, box_w, CCC_GEMM_K), 0);
+    pb_value(b, offsetof(gemm_args, y), u->result[0], 0);
+    pb_expr(b, offsetof(gemm_args, T), 4, m->rows);
+    PB_I32(b, gemm_args, N, m->N);
+    PB_I32(b, gemm_args, K, m->K);
+    PB_I32(b, gemm_args, y_ld, pb_loc(b, u->result[0]).ld);
+    pb_expr(b, offsetof(gemm_args, na), 4, na);
+    pb_expr(b, offsetof(gemm_args, nb), 4, nb);
+    PB_I32(b, gemm_args, kb, (m->K + CCC_GEMM_K - 1) / CCC_GEMM_K);
+    CCC_TRY(plan_aux(b, u, offsetof(gemm_args, aux), err));
+    uint32_t units = px_op(b, CCART_X_MUL, na, nb);
+    uint32_t grid[3] = { t.split > 1 ? mul(b, units, t.split) : px_op(b, CCART_X_MIN, units, px_var(b, CCART_VAR_SM)), one(b), one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+static ccc_status plan_host_matmul(plan_builder *b, const ccc_group_info *u, const matmul_facts *m, ccc_err *err)
+{
+    uint32_t first = b->n_params;
+    int tok = ccc_host_matmul_tok(m->rows_max, m->K);
+    if (m->norm) return ccc_fail(err, CCC_E_UNSUPPORTED, "the host's matmul takes no norm prologue");
+    plan_kernel k = new_kernel(b, m->pair ? "matmul_pair" : "matmul", 1, sizeof(matvec_args));
+    plan_spec(&k, "TOK", tok);
+    plan_spec(&k, "OUT_F32", out_f32(b, u->result[0]));
+    k.shared_B = (uint32_t)ccc_host_matmul_scratch_B(tok, m->K);
+    CCC_TRY(matmul_hooks(b, &k, u, err));
+    CCC_TRY(matvec_params(b, u, m, err));
+    uint32_t grid[3] = { host_grid(b, px_const(b, (m->N + 7) / 8)), tok ? one(b) : up(b, m->rows, CCC_HOST_TILE_T), one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+static ccc_status plan_matmul(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    matmul_facts m;
+    CCC_TRY(matmul_look(b, u, &m, err));
+    if (!is_cuda(b)) return plan_host_matmul(b, u, &m, err);
+    bool few = m.rows_max <= 8 && !b->plan->config->batch_invariant; /* a matvec adds in another order than wgmma */
+    return few ? plan_matvec(b, u, &m, err) : plan_gemm(b, u, &m, err);
+}
+
+/* ---- rope, kv_write ------------------------------------------------------------------------------------------------------------------------ */
+static int64_t cache_dim(const plan_builder *b, ccc_val cache, int i) { return ccc_dim_max(b->g, type_of(b, cache)->dim[i]); }
+
+static void cache_params(plan_builder *b, size_t k_cache, size_t v_cache, size_t strides, ccc_val cache)
+{
+    uint32_t layer = pb_loc(b, cache).index;
+    pb_plain(b, k_cache, 8, CCART_P_KV, layer, 0);
+    pb_plain(b, v_cache, 8, CCART_P_KV, layer, 1);
+    pb_expr(b, strides, 8, px_var(b, CCART_VAR_KV_BLOCK_STRIDE));
+    pb_expr(b, strides + 8, 8, px_var(b, CCART_VAR_KV_TOKEN_STRIDE));
+    pb_expr(b, strides + 16, 8, px_var(b, CCART_VAR_KV_HEAD_STRIDE));
+}
+
+typedef struct { ccc_val q, k, v, q_out, k_out, cache; const ccc_node *rope; int64_t hq, hkv, d; } rope_facts;
+
+static ccc_status rope_operand(plan_builder *b, size_t ptr, size_t ld, ccc_val v, ccc_err *err)
+{
+    CCC_TRY(need_dtype(b, v, CCC_BF16, "an operand of rope or kv_write", err));
+    plan_loc l = pb_loc(b, v);
+    if (l.ld % 8 || l.col % 8) return ccc_fail(err, CCC_E_UNSUPPORTED, "rope: rows must begin at multiples of 8 elements");
+    pb_value(b, ptr, v, 0);
+    int32_t n = (int32_t)l.ld;
+    pb_imm(b, ld, 4, &n);
+    return CCC_OK;
+}
+
+static ccc_status rope_params(plan_builder *b, const rope_facts *f, uint32_t T, ccc_val slots, ccc_err *err)
+{
+    typedef rope_kv_args A;
+    if (f->q) {
+        CCC_TRY(rope_operand(b, offsetof(A, q), offsetof(A, q_ld), f->q, err));
+        CCC_TRY(rope_operand(b, offsetof(A, q_out), offsetof(A, q_out_ld), f->q_out, err));
+    }
+    if (f->k) CCC_TRY(rope_operand(b, offsetof(A, k), offsetof(A, k_ld), f->k, err));
+    if (f->k_out) CCC_TRY(rope_operand(b, offsetof(A, k_out), offsetof(A, k_out_ld), f->k_out, err));
+    if (f->v) CCC_TRY(rope_operand(b, offsetof(A, v), offsetof(A, v_ld), f->v, err));
+    if (f->rope) {
+        pb_value(b, offsetof(A, table), f->rope->in[1], 0);
+        pb_value(b, offsetof(A, positions), f->rope->in[2], 0);
+        PB_I32(b, A, table_rows, ccc_dim_max(b->g, type_of(b, f->rope->in[1])->dim[0]));
+    }
+    if (f->cache) {
+        pb_value(b, offsetof(A, slots), slots, 0);
+        cache_params(b, offsetof(A, k_cache), offsetof(A, v_cache), offsetof(A, block_stride), f->cache);
+        pb_expr(b, offsetof(A, kv_blocks), 4, px_var(b, CCART_VAR_KV_BLOCKS));
+    }
+    pb_plain(b, offsetof(A, status), 8, CCART_P_STATUS, 0, 0);
+    pb_expr(b, offsetof(A, T), 4, T);
+    return CCC_OK;
+}
+
+static void look_rope(const plan_builder *b, const ccc_group_info *u, rope_facts *f)
+{
+    const ccc_node *a = &b->g->node[u->anchor];
+    if (a->op == CCC_OP_kv_write) {
+        f->cache = a->in[0];
+        f->k = a->in[1];
+        f->v = a->in[2];
+        f->hkv = cache_dim(b, f->cache, 0);
+        f->d = cache_dim(b, f->cache, 2);
+    }
+    if (u->rope_k) {
+        f->rope = &b->g->node[u->rope_k];
+        f->k = f->rope->in[0];
+        f->k_out = u->k_out;
+    }
+    if (u->rope_q) {
+        f->rope = &b->g->node[u->rope_q];
+        f->q = f->rope->in[0];
+        f->q_out = u->q_out;
+        f->d = ccc_attr_int(f->rope, "head_size");
+        f->hq = ccc_type_last(type_of(b, f->q)) / f->d;
+    }
+}
+
+static ccc_status plan_rope(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    const ccc_node *a = &b->g->node[u->anchor];
+    rope_facts f = { 0 };
+    uint32_t T, first = b->n_params;
+    int64_t cols;
+    look_rope(b, u, &f);
+    ccc_val rows_of = f.q ? f.q : f.k;
+    CCC_TRY(shape(b, rows_of, &T, &cols, err));
+    int64_t rotary = f.rope ? ccc_type_last(type_of(b, f.rope->in[1])) : f.d;
+    bool do_kv = f.cache != 0, k_rotated = do_kv && !u->rope_k;
+    int64_t layout = do_kv ? type_of(b, f.cache)->layout : CCC_LAYOUT_NHD, block = do_kv ? cache_dim(b, f.cache, 1) : 16;
+    if (do_kv) CCC_TRY(need_dtype(b, f.cache, CCC_BF16, "the KV cache", err));
+    if (f.d % 8) return ccc_fail(err, CCC_E_UNSUPPORTED, "head size %lld: a multiple of 8 is needed", (long long)f.d);
+    plan_kernel k = new_kernel(b, "rope_kv", CCC_ROPE_THREADS, sizeof(rope_kv_args));
+    const ccc_spec spec[] = { { "HQ", f.q ? f.hq : 1 }, { "HKV", f.hkv ? f.hkv : 1 }, { "D", f.d }, { "ROTARY", rotary }, { "LAYOUT", layout }, { "BLOCK", block },
+                              { "DO_Q", f.q != 0 }, { "DO_K", f.k_out != 0 }, { "DO_KV", do_kv }, { "K_ROTATED", k_rotated } };
+    for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
+    CCC_TRY(rope_params(b, &f, T, do_kv ? a->in[3] : 0, err));
+    int items = ccc_rope_items(f.q ? (int)f.hq : 0, (int)f.hkv, (int)f.d, (int)rotary, f.q != 0, f.k_out != 0, do_kv);
+    uint32_t grid[3] = { is_cuda(b) ? up(b, mul(b, T, items), CCC_ROPE_THREADS) : host_grid(b, T), one(b), one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+/* ---- attention ---------------------------------------------------------------------------------------------------------------------------- */
+typedef struct { int64_t hq, hkv, d, block, layout; uint32_t T, S; bool decode; } attention_facts;
+
+static ccc_status look_attention(plan_builder *b, const ccc_group_info *u, attention_facts *f, ccc_err *err)
+{
+    const ccc_node *n = &b->g->node[u->anchor];
+    int64_t cols;
+    CCC_TRY(shape(b, n->in[0], &f->T, &cols, err));
+    CCC_TRY(px_dim(&f->S, b, b->g, type_of(b, n->in[3])->dim[0], err));
+    f->hkv = cache_dim(b, n->in[1], 0);
+    f->block = cache_dim(b, n->in[1], 1);
+    f->d = cache_dim(b, n->in[1], 2);
+    f->hq = cols / f->d;
+    f->layout = type_of(b, n->in[1])->layout;
+    f->decode = is_cuda(b) && !b->plan->config->batch_invariant && b->mode == CCART_MODE_DECODE && f->layout == CCC_LAYOUT_CCC && ccc_decode_ok((int)f->hq, (int)f->hkv, (int)f->d);
+    CCC_TRY(need_dtype(b, n->in[0], CCC_BF16, "the query of attention", err));
+    CCC_TRY(need_dtype(b, n->in[1], CCC_BF16, "the KV cache", err));
+    CCC_TRY(need_dtype(b, u->result[0], CCC_BF16, "the result of attention", err));
+    if (f->d % 8 || f->d > CCC_ATTN_MAX_D) return ccc_fail(err, CCC_E_UNSUPPORTED, "head size %lld: a multiple of 8 up to %d is needed", (long long)f->d, CCC_ATTN_MAX_D);
+    if (f->hq % f->hkv) return ccc_fail(err, CCC_E_UNSUPPORTED, "%lld query heads over %lld cache heads", (long long)f->hq, (long long)f->hkv);
+    if (pb_loc(b, n->in[0]).ld % 8 || pb_loc(b, n->in[0]).col % 8) return ccc_fail(err, CCC_E_UNSUPPORTED, "attention: rows must begin at multiples of 8 elements");
+    return CCC_OK;
+}
+
+static ccc_status attention_params(plan_builder *b, const ccc_group_info *u, const attention_facts *f, ccc_err *err)
+{
+    typedef attention_args A;
+    const ccc_node *n = &b->g->node[u->anchor];
+    pb_value(b, offsetof(A, out), u->result[0], 0);
+    pb_value(b, offsetof(A, q), n->in[0], 0);
+    cache_params(b, offsetof(A, k_cache), offsetof(A, v_cache), offsetof(A, block_stride), n->in[1]);
+    pb_value(b, offsetof(A, table), n->in[2], 0);
+    pb_value(b, offsetof(A, seq_lens), n->in[3], 0);
+    pb_value(b, offsetof(A, query_start), n->in[4], 0);
+    if (f->decode) {
+        pb_buffer(b, offsetof(A, part), pb_scratch(b, (uint64_t)MAX_DECODE_CTAS * (uint64_t)ccc_decode_part_B((int)(f->hq / f->hkv), (int)f->d)));
+        pb_plain(b, offsetof(A, count), 8, CCART_P_COUNTER, 0, 0);
+        if (b->counters_B < MAX_DECODE_CTAS * CCC_DECODE_COUNT_B) b->counters_B = MAX_DECODE_CTAS * CCC_DECODE_COUNT_B;
+    }
+    pb_plain(b, offsetof(A, status), 8, CCART_P_STATUS, 0, 0);
+    pb_expr(b, offsetof(A, S), 4, f->S);
+    pb_expr(b, offsetof(A, T), 4, f->T);
+    pb_expr(b, offsetof(A, max_blocks), 4, px_var(b, CCART_VAR_MAX_BLOCKS));
+    PB_I32(b, A, q_ld, pb_loc(b, n->in[0]).ld);
+    PB_I32(b, A, out_ld, pb_loc(b, u->result[0]).ld);
+    pb_expr(b, offsetof(A, kv_blocks), 4, px_var(b, CCART_VAR_KV_BLOCKS));
+    PB_F32(b, A, scale, ccc_attr_float(n, "scale"));
+    return b->oom ? ccc_fail(err, CCC_E_NOMEM, "out of memory") : CCC_OK;
+}
+
+static ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    attention_facts f = { 0 };
+    uint32_t first = b->n_params;
+    CCC_TRY(look_attention(b, u, &f, err));
+    int g = (int)(f.hq / f.hkv), d = (int)f.d;
+    plan_kernel k = new_kernel(b, f.decode ? "attn_decode" : "attention", f.decode ? CCC_DECODE_THREADS : CCC_ATTN_THREADS, sizeof(attention_args));
+    const ccc_spec spec[] = { { "HQ", f.hq }, { "HKV", f.hkv }, { "D", f.d }, { "BLOCK", f.block }, { "LAYOUT", f.layout } };
+    for (unsigned i = 0; i < (f.decode ? 4 : 5); i++) plan_spec(&k, spec[i].name, spec[i].value);
+    k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d) : is_cuda(b) ? ccc_attn_shared_B(d) : ccc_host_attention_scratch_B(d));
+    if (is_cuda(b)) k.req.min_blocks = f.decode ? 1 : (unsigned)ccc_attn_min_blocks(d);
+    CCC_TRY(attention_params(b, u, &f, err));
+    uint32_t grid[3] = { one(b), one(b), one(b) };
+    if (f.decode) grid[0] = px_op(b, CCART_X_MIN, px_var(b, CCART_VAR_SM), px_const(b, MAX_DECODE_CTAS));
+    else if (is_cuda(b)) grid[0] = mul(b, px_op(b, CCART_X_ADD, up(b, mul(b, f.T, g), CCC_ATTN_ROWS), f.S), f.hkv);
+    else {
+        grid[0] = px_op(b, CCART_X_ADD, up(b, f.T, CCC_HOST_QUERIES), f.S);
+        grid[1] = px_const(b, f.hkv);
+    }
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+/* ---- argmax ----------------------------------------------------------------------------------------------------------------------------------- */
+static ccc_status plan_argmax(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    const ccc_node *n = &b->g->node[u->anchor];
+    uint32_t rows, first = b->n_params;
+    int64_t cols, rows_max = ccc_dim_max(b->g, type_of(b, n->in[0])->dim[0]);
+    CCC_TRY(need_dtype(b, n->in[0], CCC_F32, "the input of argmax", err));
+    CCC_TRY(shape(b, n->in[0], &rows, &cols, err));
+    plan_kernel k = new_kernel(b, "argmax", CCC_ARGMAX_THREADS, sizeof(argmax_args));
+    pb_value(b, offsetof(argmax_args, out), u->result[0], 0);
+    pb_value(b, offsetof(argmax_args, x), n->in[0], 0);
+    if (is_cuda(b)) { /* counters are shared by the kernels of a session, which run one after the other and leave zeros */
+        pb_plain(b, offsetof(argmax_args, best), 8, CCART_P_COUNTER, 0, 0);
+        pb_plain(b, offsetof(argmax_args, count), 8, CCART_P_COUNTER, 0, 8 * rows_max);
+        if (b->counters_B < 12 * (uint64_t)rows_max) b->counters_B = 12 * (uint64_t)rows_max;
+    }
+    pb_expr(b, offsetof(argmax_args, rows), 4, rows);
+    PB_I32(b, argmax_args, cols, cols);
+    PB_I32(b, argmax_args, x_ld, pb_loc(b, n->in[0]).ld);
+    uint32_t grid[3] = { is_cuda(b) ? px_const(b, (cols + CCC_ARGMAX_COLS - 1) / CCC_ARGMAX_COLS) : rows, is_cuda(b) ? rows : one(b), one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+/* ---- programs that do not come from the graph ---------------------------------------------------------------------------------------------------- */
+static int input_index(const ccc_plan *p, const char *name)
+{
+    for (uint32_t i = 0; i < p->n_in; i++)
+        if (!strcmp(p->in[i].name, name)) return (int)i;
+    return -1;
+}
+
+static ccc_status add_service(ccc_plan *p, plan_builder *b, uint32_t mode, int64_t most, ccc_err *err)
+{
+    if (b->oom || !CCC_GROW(p->mem, p->program, p->n_programs, p->cap_programs)) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    p->program[p->n_programs++] = (ccart_program){ .mode = mode, .t_min = 1, .t_max = most, .expr = b->expr, .n_exprs = b->n_exprs, .param = b->param,
+                                                   .n_params = b->n_params, .node = b->node, .n_nodes = b->n_nodes };
+    return CCC_OK;
+}
+
+static ccc_status plan_advance(ccc_plan *p, const ccc_graph *g, ccc_err *err)
+{
+    int positions = input_index(p, "positions"), lens = input_index(p, "seq_lens"), slots = input_index(p, "slot_mapping"), table = input_index(p, "block_table");
+    int64_t block = 0;
+    for (ccc_nid i = 1; i < g->n_nodes; i++)
+        if (g->node[i].op == CCC_OP_cache) block = ccc_dim_max(g, g->value[g->node[i].out[0]].type.dim[1]);
+    if (!block || positions < 0 || lens < 0 || slots < 0 || table < 0) return CCC_OK; /* no decode steps */
+    plan_builder b = { .plan = p, .g = g };
+    plan_kernel k = new_kernel(&b, "advance", CCC_ADVANCE_THREADS, sizeof(advance_args));
+    pb_plain(&b, offsetof(advance_args, positions), 8, CCART_P_INPUT, (uint32_t)positions, 0);
+    pb_plain(&b, offsetof(advance_args, seq_lens), 8, CCART_P_INPUT, (uint32_t)lens, 0);
+    pb_plain(&b, offsetof(advance_args, slots), 8, CCART_P_INPUT, (uint32_t)slots, 0);
+    pb_plain(&b, offsetof(advance_args, table), 8, CCART_P_INPUT, (uint32_t)table, 0);
+    pb_expr(&b, offsetof(advance_args, S), 4, px_var(&b, CCART_VAR_S));
+    pb_expr(&b, offsetof(advance_args, max_blocks), 4, px_var(&b, CCART_VAR_MAX_BLOCKS));
+    PB_I32(&b, advance_args, block_size, block);
+    pb_expr(&b, offsetof(advance_args, kv_blocks), 4, px_var(&b, CCART_VAR_KV_BLOCKS));
+    uint32_t grid[3] = { is_cuda(&b) ? up(&b, px_var(&b, CCART_VAR_S), CCC_ADVANCE_THREADS) : one(&b), one(&b), one(&b) };
+    CCC_TRY(pb_launch(&b, &k, grid, 0, 0, err));
+    int s = ccc_graph_find_sym(g, "S");
+    return add_service(p, &b, CCART_MODE_ADVANCE, s < 0 ? 1 : g->sym[s].max, err);
+}
+
+ccc_status plan_service_programs(ccc_plan *p, const ccc_graph *g, ccc_err *err)
+{
+    CCC_TRY(plan_advance(p, g, err));
+    plan_builder b = { .plan = p, .g = g }; /* read: VAR_ROWS bytes at P_SRC, as in a load program */
+    plan_kernel k = new_kernel(&b, "read", CCC_READ_THREADS, sizeof(read_args));
+    pb_plain(&b, offsetof(read_args, out), 8, CCART_P_STATUS, 0, 12);
+    pb_plain(&b, offsetof(read_args, src), 8, CCART_P_SRC, 0, 0);
+    pb_expr(&b, offsetof(read_args, bytes), 8, px_var(&b, CCART_VAR_ROWS));
+    uint32_t grid[3] = { is_cuda(&b) ? up(&b, px_var(&b, CCART_VAR_ROWS), CCC_READ_B) : mul(&b, px_var(&b, CCART_VAR_SM), CCC_HOST_BLOCKS), one(&b), one(&b) };
+    CCC_TRY(pb_launch(&b, &k, grid, 0, 0, err));
+    return add_service(p, &b, CCART_MODE_READ, INT64_MAX, err);
+}
+
+/* ---- the dispatcher --------------------------------------------------------------------------------------------------------------------------------- */
+ccc_status plan_unit(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    const ccc_node *n = &b->g->node[u->anchor];
+    CCC_TRY(results(b, u, err));
+    switch (n->op) {
+    case CCC_OP_embed:
+    case CCC_OP_gather: return plan_gather(b, u, err);
+    case CCC_OP_matmul: return plan_matmul(b, u, err);
+    case CCC_OP_rms_norm: return plan_rows(b, u, err);
+    case CCC_OP_rope:
+    case CCC_OP_kv_write: return plan_rope(b, u, err);
+    case CCC_OP_attention: return plan_attention(b, u, err);
+    case CCC_OP_argmax: return plan_argmax(b, u, err);
+    default:
+        if (ccc_ops[n->op].flags & CCC_ELTWISE) return plan_elt(b, u, err);
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "no kernel computes '%s' of values that are not weights", ccc_ops[n->op].name);
+    }
+}

@@ -1,0 +1,90 @@
+/* Which programs a target gets. vLLM's rule holds: only the number of tokens is dynamic, so a program serves a range of T, and ranges end
+ * where another matmul kernel becomes the better one. Decode programs (one query token a sequence, S = T) exist up to the largest captured
+ * size; mixed programs serve everything. Nothing is timed here: the tables are data about the target. */
+#include "plan.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t decode_ends[] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, INT64_MAX };
+static const int64_t mixed_ends[] = { 8, 16, 32, 64, 128, 256, INT64_MAX };
+static const int64_t host_ends[] = { 1, 8, INT64_MAX };
+
+static int64_t sym_max(const ccc_graph *g, const char *name)
+{
+    int i = ccc_graph_find_sym(g, name);
+    return i < 0 ? 0 : g->sym[i].max;
+}
+
+static ccc_status add_ranges(plan_range *out, unsigned cap, unsigned *n, uint32_t mode, const int64_t *ends, int64_t least, int64_t most, ccc_err *err)
+{
+    for (int64_t from = least; from <= most; ends++) {
+        int64_t to = *ends < most ? *ends : most;
+        if (to < from) continue;
+        if (*n == cap) return ccc_fail(err, CCC_E_UNSUPPORTED, "more than %u programs", cap);
+        out[(*n)++] = (plan_range){ mode, from, to };
+        from = to + 1;
+    }
+    return CCC_OK;
+}
+
+ccc_status schedule_sizes(uint32_t **sizes, uint32_t *n, ccc_arena *mem, const ccc_config *c, ccc_err *err)
+{
+    int64_t most = c->max_num_seqs < c->max_num_batched_tokens ? c->max_num_seqs : c->max_num_batched_tokens;
+    uint32_t *s = ccc_arena_alloc(mem, 4096 * sizeof *s), k = 0;
+    if (!s) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    for (int64_t v = 1; !*c->sizes && v <= 512 && v <= most; v += v < 4 ? v : v < 8 ? 4 : v < 256 ? 8 : 16) s[k++] = (uint32_t)v;
+    for (const char *p = c->sizes; *p;) {
+        char *end;
+        long long v = strtoll(p, &end, 10);
+        if (end == p || (*end && *end != ',') || (*end && !end[1])) return ccc_fail(err, CCC_E_ARG, "sizes '%s': a list of numbers joined by commas is wanted", c->sizes);
+        if (v < 1 || v > most) return ccc_fail(err, CCC_E_ARG, "size %lld is outside 1 .. %lld (the least of max_num_seqs and max_num_batched_tokens)", v, (long long)most);
+        if (k == 4096) return ccc_fail(err, CCC_E_ARG, "more than 4096 sizes");
+        uint32_t at = 0;
+        while (at < k && s[at] < v) at++;
+        if (at == k || s[at] != v) {
+            memmove(s + at + 1, s + at, (k - at) * sizeof *s);
+            s[at] = (uint32_t)v;
+            k++;
+        }
+        p = *end ? end + 1 : end;
+    }
+    *sizes = s;
+    *n = k;
+    return CCC_OK;
+}
+
+static bool has_cache(const ccc_graph *g)
+{
+    for (ccc_nid i = 1; i < g->n_nodes; i++)
+        if (g->node[i].op == CCC_OP_cache) return true;
+    return false;
+}
+
+ccc_status schedule_programs(plan_range *ranges, unsigned cap, unsigned *n, const ccc_target *t, const ccc_config *c, const ccc_graph *g, ccc_err *err)
+{
+    *n = 0;
+    int64_t most = sym_max(g, "T");
+    if (!most) {
+        if (!cap) return ccc_fail(err, CCC_E_UNSUPPORTED, "no room for a program");
+        ranges[(*n)++] = (plan_range){ CCART_MODE_MIXED, 1, 1 };
+        return CCC_OK;
+    }
+    if (t->kind == CCC_TARGET_HOST) return add_ranges(ranges, cap, n, CCART_MODE_MIXED, host_ends, 1, most, err);
+    if (has_cache(g)) {
+        ccc_arena *mem = ccc_arena_new();
+        uint32_t *sizes, n_sizes;
+        ccc_status st = mem ? schedule_sizes(&sizes, &n_sizes, mem, c, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
+        int64_t largest = st == CCC_OK && n_sizes ? sizes[n_sizes - 1] : 0;
+        ccc_arena_free(mem);
+        CCC_TRY(st);
+        CCC_TRY(add_ranges(ranges, cap, n, CCART_MODE_DECODE, decode_ends, 1, largest < most ? largest : most, err));
+    }
+    return add_ranges(ranges, cap, n, CCART_MODE_MIXED, mixed_ends, 1, most, err);
+}
+
+ccc_fuse_caps schedule_caps(const ccc_target *t, const plan_range *r)
+{
+    (void)r;
+    bool cuda = t->kind == CCC_TARGET_CUDA;
+    return (ccc_fuse_caps){ .prologue_max_T = cuda ? 8 : 0, .pair_epilogue = true, .max_aux = 8, .rope_kv = true };
+}
