@@ -24,7 +24,7 @@ const char *ccc_cache_warning(ccc_cache *c);                               /* NU
 /* *found tells hit or miss; on a hit *out holds the object (release with ccc_buf_free). Only trouble of the machine is an error (out of memory). */
 ccc_status ccc_cache_get(ccc_cache *c, ccc_cache_kind kind, const ccc_factors *f, ccc_buf *out, bool *found, ccc_err *err);
 ccc_status ccc_cache_put(ccc_cache *c, ccc_cache_kind kind, const ccc_factors *f, const void *data, size_t size_B, ccc_err *err); /* a full disk or read-only folder: a warning, CCC_OK */
-/* Walks all objects in order of key. status: NULL if whole, else what is wrong with it. */
+/* Walks all objects in order of key. label: the value of the first factor. status: NULL if whole (or not checked), else what is wrong with it. */
 typedef void ccc_cache_visit(void *payload, ccc_cache_kind kind, ccc_key key, uint64_t size_B, const char *label, const char *status);
 ccc_status ccc_cache_list(ccc_cache *c, bool check, ccc_cache_visit *visit, void *payload, ccc_err *err);
 ccc_status ccc_cache_clear(ccc_cache *c, uint64_t *freed_B, ccc_err *err); /* removes this store's files alone */

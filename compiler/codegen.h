@@ -4,6 +4,7 @@
 #define CCC_CODEGEN_H
 #include "../ir/ir.h"
 #include "../cache/cache.h"
+#include <limits.h>
 
 typedef enum { CCC_TARGET_CUDA = 1, CCC_TARGET_HOST = 2 } ccc_target_kind; /* as in ccart.h */
 typedef struct { /* one row of target.def */
@@ -24,7 +25,7 @@ const ccc_target *ccc_target_find(const char *name);
 typedef enum { CCC_HOOK_ARG /* a: which */, CCC_HOOK_CONST /* imm */, CCC_HOOK_LOAD, CCC_HOOK_STORE /* of value a, yields it */, CCC_HOOK_ELT /* op; a, b */, CCC_HOOK_CAST /* value a rounded to dtype */ } ccc_hook_kind;
 typedef enum { CCC_AT_ROWCOL /* row*ld + col + offset */, CCC_AT_COL /* col + offset */, CCC_AT_ROW /* row (one value for the vector) */, CCC_AT_SCALAR } ccc_hook_at;
 typedef struct { uint8_t kind, dtype /* ccc_dtype of the memory, or of the cast */, at, aux; uint16_t a, b; uint16_t op /* ccc_op */; int64_t ld, offset; float imm; bool constant; /* LOAD of weight data: may use the read-only path */ } ccc_hook_ins;
-typedef struct { const char *name; ccc_hook_ins ins[48]; unsigned n; } ccc_hook; /* name as in kernel.def. A hook not given is the identity (pair, body: an error) */
+typedef struct { const char *name; ccc_hook_ins ins[48]; unsigned n; } ccc_hook; /* name as in kernel.def. A hook not given is the identity (pair, body: an error). A template that handles the last columns one by one also declares ccc_hook_NAME_tail, of width 1: it gets the same body */
 
 typedef struct { const char *name; int64_t value; } ccc_spec;
 typedef struct {
@@ -42,6 +43,8 @@ typedef struct { /* from malloc by ccc_kernel_release */
     uint32_t entry_B;                 /* host: entry in the image */
     uint32_t n_regs, spill_B, stack_B;/* cuda with ptxas: as it reported */
     bool cached;
+    uint32_t n_advice;                /* cuda with ptxas: its C75xx lines (serialised wgmma and the like); 0 in a good kernel */
+    char entry[64];                   /* the kernel's symbol: "ccc_<template>_<16 hex digits of its key>", the same on every machine */
 } ccc_kernel_code;
 
 typedef struct ccc_codegen ccc_codegen; /* thread-safe: ccc_codegen_kernel may be called from several threads */
@@ -56,6 +59,9 @@ void ccc_codegen_free(ccc_codegen *c);
 ccc_status ccc_codegen_kernel(ccc_codegen *c, const ccc_kernel_req *req, ccc_kernel_code *out, ccc_err *err);
 void ccc_kernel_release(ccc_kernel_code *k);
 void ccc_codegen_versions(ccc_codegen *c, const char **llvm, const char **ptxas, const char **templates); /* "19.1.7", "13.0.88" or "none", hash of the template library. LLVM's is known without loading it (a build constant) */
+bool ccc_kernel_has_pdl(const char *tmpl); /* whether a cuda template may be launched programmatically (its flag in kernel.def) */
+/* Where ptxas is: `configured` ("none" gives "", a path must be a program), else the first that lies in `folders`, joined by colons as PATH is; "" when there is none */
+ccc_status ccc_find_ptxas(char out[PATH_MAX], const char *configured, const char *folders, ccc_err *err);
 typedef struct { double parse_s, optimise_s, emit_s, ptxas_s; unsigned n_compiled, n_cached; } ccc_codegen_times; /* summed over threads */
 void ccc_codegen_times_get(ccc_codegen *c, ccc_codegen_times *out);
 #endif
