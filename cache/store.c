@@ -74,10 +74,12 @@ ccc_status ccc_cache_open(ccc_cache **out, const char *dir, ccc_err *err)
     c->dir = copy;
     pthread_mutex_init(&c->lock, NULL);
     struct stat st;
-    if (!make_folders(copy)) ccc_cache_warn(c, "cannot use the cache folder '%s': %s", copy, strerror(errno));
+    if (!make_folders(copy))
+        ccc_cache_warn(c, "cannot use the cache folder '%s': %s", copy, strerror(errno));
+    else if (stat(copy, &st) == 0 && st.st_uid != geteuid() && st.st_uid != 0)
+        ccc_cache_warn(c, "the cache folder '%s' belongs to another user, who could put code into it", copy);
     else if (stat(copy, &st) == 0 && (st.st_mode & 022))
-        ccc_cache_warn(c, "the cache folder '%s' is writable by other users, who could put code into it",
-                       copy);
+        ccc_cache_warn(c, "the cache folder '%s' is writable by other users, who could put code into it", copy);
     *out = c;
     return CCC_OK;
 }
