@@ -12,6 +12,7 @@ const char *ccc_double_text(double v, char buf[CCC_NUM_TEXT]); /* the fewest dig
 bool ccc_double_parse(const char *s, size_t n, double *out);   /* all of it, finite, '.' in every locale */
 bool ccc_is_printable(const char *s);                          /* UTF-8 without control characters */
 bool ccc_is_ident(const char *s);                              /* [A-Za-z_][A-Za-z0-9_.]* */
+bool ccc_is_number(const char *s);                             /* digits alone, or nothing: a value so called has no name */
 void ccc_put_quoted(ccc_buf *out, const char *s);              /* "..." with \" and \\ */
 
 /* ---- names: a hash map from strings (kept, not copied) to numbers that are not 0 */

@@ -20,6 +20,11 @@ bool ccc_is_ident(const char *s)
     return *s != 0;
 }
 
+bool ccc_is_number(const char *s)
+{
+    return s[strspn(s, "0123456789")] == 0;
+}
+
 bool ccc_is_printable(const char *s)
 {
     const unsigned char *p = (const unsigned char *)s;
