@@ -15,7 +15,9 @@
 #define CCC_HOOKS_H
 #include "k.h"
 
+#ifndef LIB
 #define LIB __attribute__((always_inline)) /* external on purpose */
+#endif
 
 /* ---- memory of any kind ------------------------------------------------------------------------------------------------- */
 LIB float ccc_ld1_bf16(const void GLOBAL *p, i64 i) { return bf16_f32(((const u16 GLOBAL *)p)[i]); }

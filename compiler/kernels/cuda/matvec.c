@@ -1,0 +1,168 @@
+/* y = epilogue(in(x) * w^T) for at most TOK tokens: the time of such a product is the time to read w once, so everything here serves to
+ * keep loads of w in flight. A warp owns ROWS columns of the output (rows of w; with PAIR also the rows N further) and walks along K with
+ * LOADS 16-byte loads a row outstanding; the first of them are issued before the grid wait, while the kernel in front still runs.
+ *
+ * With NORM each block makes the rms_norm of its tokens itself, into shared memory: a few microseconds of a separate kernel become some
+ * hundred cycles under loads that are in flight anyway. With SPLIT > 1 that many warps share the K of their columns; their sums are added
+ * in a fixed tree. The order of every sum depends on the SPEC constants alone. */
+#include "../geometry.h"
+#include "hooks.h"
+#include "rowsum.h"
+
+SPEC(i32, ccc_TOK);
+SPEC(i32, ccc_NORM);
+SPEC(i32, ccc_PAIR);
+SPEC(i32, ccc_OUT_F32);
+SPEC(i32, ccc_ROWS);
+SPEC(i32, ccc_LOADS);
+SPEC(i32, ccc_WARPS);
+SPEC(i32, ccc_SPLIT);
+HOOK vf8 ccc_hook_in(vf8 v, i32 row, i32 col, const aux_t *aux);
+HOOK vf8 ccc_hook_out(vf8 v, i32 row, i32 col, const aux_t *aux);
+HOOK float ccc_hook_epilogue(float v, i32 row, i32 col, const aux_t *aux);
+HOOK float ccc_hook_pair(float v, float v2, i32 row, i32 col, const aux_t *aux);
+
+enum { MAX_TOK = 8, MAX_LOADS = 16, MAX_STREAMS = 8, MAX_SUMS = 32, MAX_SPLIT = 16 };
+#define STREAMS (ccc_ROWS * (ccc_PAIR + 1))  /* rows of w of a warp */
+#define SUMS (STREAMS * ccc_TOK)             /* sums of a warp; sum ((half * ROWS) + row) * TOK + token */
+#define OUTPUTS (ccc_ROWS * ccc_TOK)
+#define GROUPS (ccc_WARPS / ccc_SPLIT)
+#define NT (ccc_WARPS * 32)
+#define SHAPE ((ccc_matvec_shape){ccc_ROWS, ccc_LOADS, ccc_WARPS, ccc_SPLIT})
+#define X_AT (saddr(smem) + ccc_matvec_scratch_B(ccc_TOK, ccc_NORM, ccc_PAIR, SHAPE)) /* the normed tokens, TOK rows of K */
+
+/* ---- prologue: shared memory gets out(norm(in(x))) as bf16. The hooks are pure here, so they run once for the sum and once for the result */
+INLINE void norm_tokens(const matvec_args *a)
+{
+    u32 scratch = saddr(smem);
+    UNROLL for (i32 t = 0; t < MAX_TOK; t++) {
+        if (t >= ccc_TOK) break;
+        i32 row = imin(t, a->T - 1);
+        const u16 GLOBAL *x = a->x + (i64)row * a->x_ld;
+        rowsum s = rowsum_zero();
+        for (i32 first = 0; first < a->K; first += 512 * 8)
+            UNROLL for (i32 m = 0; m < ROWSUM_LANES; m++) {
+                i32 col = first + (m * NT + tid()) * 8;
+                if (m * NT < 512 && col < a->K) rowsum_squares(&s, m, ccc_hook_in(bf16x8_f32(ld16(x + col)), row, col, &a->aux));
+            }
+        rowsum_put(&s, NT, scratch + t * NT * 4);
+    }
+    cta_sync();
+    UNROLL for (i32 t = 0; t < MAX_TOK; t++) {
+        if (t >= ccc_TOK) break;
+        i32 row = imin(t, a->T - 1);
+        const u16 GLOBAL *x = a->x + (i64)row * a->x_ld;
+        float scale = rms_scale(rowsum_get(NT, scratch + t * NT * 4), a->K, a->eps);
+        for (i32 col = tid() * 8; col < a->K; col += NT * 8) {
+            vf8 v = ccc_hook_in(bf16x8_f32(ld16(x + col)), row, col, &a->aux);
+            sts16(X_AT + (u32)(t * a->K + col) * 2, f32x8_bf16(ccc_hook_out(v * scale, row, col, &a->aux)));
+        }
+    }
+    cta_sync();
+}
+
+/* ---- sums over the lanes of a warp: at each distance half of the sums go to the other half of the lanes, so SUMS sums cost about SUMS
+ * shuffles, and lane l ends with sum l / (32 / SUMS). The tree of each sum is that of warp_sum. */
+INLINE float reduce(float *v)
+{
+    UNROLL for (i32 d = 16; d; d >>= 1) {
+        UNROLL for (i32 j = 0; j < MAX_SUMS / 2; j++)
+            if (j < SUMS * d / 32) { /* so many are left after this distance */
+                i32 high = lane() & d;
+                float low_sum = v[j], high_sum = v[j + SUMS * d / 32];
+                v[j] = (high ? high_sum : low_sum) + shfl_xor(high ? low_sum : high_sum, d);
+            }
+        if (SUMS * d < 32) v[0] += shfl_xor(v[0], d);
+    }
+    return v[0];
+}
+
+INLINE void store(const matvec_args *a, float v, float v2, i32 out, i32 col0)
+{
+    i32 row = out % ccc_TOK, col = col0 + out / ccc_TOK;
+    if (row >= a->T || col >= a->N) return;
+    float y = ccc_PAIR ? ccc_hook_pair(v, v2, row, col, &a->aux) : ccc_hook_epilogue(v, row, col, &a->aux);
+    i64 at = (i64)row * a->y_ld + col;
+    if (ccc_OUT_F32) ccc_st1_f32(a->y, at, y);
+    else ccc_st1_bf16(a->y, at, y);
+}
+
+/* sums of the SPLIT warps of a group, then the epilogue */
+INLINE void finish_split(const matvec_args *a, float sum)
+{
+    u32 parts = saddr(smem), mine = parts + (u32)(tid() / 32 * SUMS) * 4;
+    if (lane() % (32 / SUMS) == 0) sts4_f(mine + (u32)(lane() / (32 / SUMS)) * 4, sum);
+    cta_sync();
+    for (i32 i = tid(); i < GROUPS * OUTPUTS; i += NT) {
+        i32 group = i / OUTPUTS, out = i % OUTPUTS;
+        float v[2][MAX_SPLIT];
+        UNROLL for (i32 h = 0; h <= ccc_PAIR; h++) {
+            UNROLL for (i32 s = 0; s < MAX_SPLIT; s++)
+                if (s < ccc_SPLIT) v[h][s] = lds4_f(parts + (u32)((group * ccc_SPLIT + s) * SUMS + h * OUTPUTS + out) * 4);
+            UNROLL for (i32 d = MAX_SPLIT / 2; d; d >>= 1)
+                UNROLL for (i32 s = 0; s < d; s++)
+                    if (d < ccc_SPLIT) v[h][s] += v[h][s + d];
+        }
+        store(a, v[0][0], ccc_PAIR ? v[1][0] : 0, out, (cta() * GROUPS + group) * ccc_ROWS);
+    }
+}
+
+INLINE float dot8(vu4 w, vu4 x, float s)
+{
+    UNROLL for (i32 j = 0; j < 4; j++) {
+        s = fma_(bf16_lo(w[j]), bf16_lo(x[j]), s);
+        s = fma_(bf16_hi(w[j]), bf16_hi(x[j]), s);
+    }
+    return s;
+}
+
+KERNEL ccc_kernel(matvec_args a)
+{
+    dependents_launch();
+    i32 group = tid() / 32 / ccc_SPLIT, part = tid() / 32 % ccc_SPLIT, col0 = (cta() * GROUPS + group) * ccc_ROWS;
+    i32 vecs = a.K / 8, at = part * 32 + lane(), steps = (vecs + 32 * ccc_SPLIT - 1) / (32 * ccc_SPLIT);
+    const vu4 GLOBAL *w[MAX_STREAMS];
+    UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
+        if (r < STREAMS) w[r] = (const vu4 GLOBAL *)a.w + (i64)(imin(col0 + r % ccc_ROWS, a.N - 1) + r / ccc_ROWS * a.N) * vecs;
+
+    vu4 ring[MAX_LOADS][MAX_STREAMS];
+#define FETCH(p, step)                                                                                                    \
+    do {                                                                                                                  \
+        i32 k_ = (step) * (32 * ccc_SPLIT) + at, on_ = k_ < vecs;                                                         \
+        UNROLL for (i32 r_ = 0; r_ < MAX_STREAMS; r_++) if (r_ < STREAMS) ring[p][r_] = ldg16_once_if(w[r_] + k_, on_);   \
+    } while (0)
+    UNROLL for (i32 p = 0; p < MAX_LOADS; p++)
+        if (p < ccc_LOADS) FETCH(p, p);
+    grid_wait();
+    if (ccc_NORM) norm_tokens(&a);
+
+    const u16 GLOBAL *x[MAX_TOK];
+    UNROLL for (i32 t = 0; t < MAX_TOK; t++)
+        if (t < ccc_TOK) x[t] = a.x + (i64)imin(t, a.T - 1) * a.x_ld;
+    float sum[MAX_STREAMS * MAX_TOK];
+    UNROLL for (i32 i = 0; i < MAX_SUMS; i++) sum[i] = 0;
+    NO_UNROLL for (i32 step = 0; step < steps; step += ccc_LOADS)
+        UNROLL for (i32 p = 0; p < MAX_LOADS; p++) {
+            if (p >= ccc_LOADS) break;
+            i32 k = imin((step + p) * (32 * ccc_SPLIT) + at, vecs - 1); /* past the end the weights are zeros */
+            vu4 cur[MAX_STREAMS];
+            UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
+                if (r < STREAMS) cur[r] = ring[p][r];
+            FETCH(p, step + ccc_LOADS + p); /* no branch: it would let the arithmetic sink behind all loads */
+            UNROLL for (i32 t = 0; t < MAX_TOK; t++) {
+                if (t >= ccc_TOK) break;
+                vu4 v = ccc_NORM ? lds16(X_AT + (u32)(t * a.K + k * 8) * 2) : ld16(x[t] + k * 8);
+                UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
+                    if (r < STREAMS) sum[r * ccc_TOK + t] = dot8(cur[r], v, sum[r * ccc_TOK + t]);
+            }
+        }
+
+    float s = reduce(sum);
+    if (ccc_SPLIT > 1) {
+        finish_split(&a, s);
+    } else {
+        float other = ccc_PAIR ? shfl_xor(s, 16) : 0;
+        i32 out = lane() / (32 / SUMS);
+        if (lane() % (32 / SUMS) == 0 && out < OUTPUTS) store(&a, s, other, out, col0);
+    }
+}
