@@ -11,6 +11,9 @@
  *   advance                                                                          CCC_ADVANCE_THREADS   any (grid-stride); ceildiv(S, CCC_ADVANCE_THREADS)
  *   read                                                                             CCC_READ_THREADS      ceildiv(bytes, CCC_READ_B)
  *
+ * min_blocks of the request: ccc_attn_min_blocks(D) for attention, 1 for the others. Dynamic shared memory: see the functions and
+ * CCC_..._SHARED_B below; 0 for rope_kv, load, rope_table and advance.
+ *
  * Programmatic launch: rope_kv, attention and argmax read nothing before griddepcontrol.wait. attn_decode reads before it: seq_lens,
  * the block table, and cache rows of whole 16-token pages older than the newest token. A kernel of the chain that writes seq_lens or the
  * table (advance), or rows other than the newest of each sequence (a cache copy), needs a full edge between it and attn_decode.
@@ -36,8 +39,8 @@ static inline int ccc_rope_items(int hq, int hkv, int d, int rotary, int do_q, i
 /* ---- attention: head size any multiple of 8 up to CCC_ATTN_MAX_D. A tile is ROWS rows (query tokens x heads of a group) */
 enum { CCC_ATTN_THREADS = 256, CCC_ATTN_ROWS = 128, CCC_ATTN_COLS = 64 };
 static inline int ccc_attn_row_B(int d) { return ((d + 15) / 16 * 2 + 1) * 16; } /* an odd number of 16-byte pieces: no bank conflicts */
-static inline int ccc_attn_shared_B(int d) { return (CCC_ATTN_ROWS + 4 * CCC_ATTN_COLS) * ccc_attn_row_B(d) + 64; }
-static inline int ccc_attn_min_blocks(int d) { return d <= 128 ? 2 : 1; } /* .minnctapersm */
+static inline int ccc_attn_shared_B(int d) { return (CCC_ATTN_ROWS + 4 * CCC_ATTN_COLS) * ccc_attn_row_B(d) + 128; }
+static inline int ccc_attn_min_blocks(int d) { return d <= 96 || d == 128 ? 2 : 1; } /* of the request (minctasm): 128 or 255 registers */
 
 /* ---- attn_decode: layout ccc, one query token a sequence (T == S), D 64 or 128, HQ/HKV 1..16 */
 enum { CCC_DECODE_THREADS = 256, CCC_DECODE_WARPS = 8, CCC_DECODE_WINDOW = 64 };
@@ -59,7 +62,8 @@ static inline int ccc_decode_part_B(int g, int d) { return 2 * g * (d + 2) * 4; 
 enum { CCC_DECODE_COUNT_B = 4 };                                                  /* counters `count`: this x grid, zeroed once */
 
 /* ---- argmax: best u64[rows] and count i32[rows], zeroed once */
-enum { CCC_ARGMAX_THREADS = 256, CCC_ARGMAX_COLS = 4096 };
+enum { CCC_ARGMAX_THREADS = 256, CCC_ARGMAX_COLS = 4096, CCC_ARGMAX_SHARED_B = 64 };
 
-enum { CCC_LOAD_THREADS = 256, CCC_LOAD_ELEMS = 2048, CCC_ADVANCE_THREADS = 256, CCC_READ_THREADS = 1024, CCC_READ_B = 65536 };
+enum { CCC_LOAD_THREADS = 256, CCC_LOAD_ELEMS = 2048, CCC_ADVANCE_THREADS = 256, CCC_READ_THREADS = 1024, CCC_READ_B = 65536,
+       CCC_READ_SHARED_B = 128 };
 #endif

@@ -20,15 +20,12 @@ build() {
     fi
     { echo 'target triple = "nvptx64-nvidia-cuda"'
       for c in "$@"; do echo "@ccc_${c%=*} = constant i32 ${c#*=}"; done
-      echo 'declare void @ccc_kernel(ptr)'
-      echo "!nvvm.annotations = !{!0, !1, !2}"
-      echo '!0 = !{ptr @ccc_kernel, !"maxntidx", i32 '$threads'}'
-      echo '!1 = !{ptr @ccc_kernel, !"minctasm", i32 '$min'}'
-      echo '!2 = !{ptr @ccc_kernel, !"grid_constant", !3}'
-      echo '!3 = !{i32 1}'
     } > "$tmp/spec.ll"
-    llvm-link-19 -o "$tmp/l.bc" "$tmp/spec.ll" "$tmp/$src.bc" 2>"$tmp/err" &&
-    opt-19 -mcpu=sm_90a -passes='internalize,default<O3>' -internalize-public-api-list=ccc_kernel -o "$tmp/o.bc" "$tmp/l.bc" 2>>"$tmp/err" &&
+    llvm-link-19 -S -o "$tmp/l.ll" "$tmp/spec.ll" "$tmp/$src.bc" 2>"$tmp/err" &&
+    sed -i 's/^!nvvm.annotations = !{/&!9000, !9001, !9002, /' "$tmp/l.ll" &&
+    printf '!9000 = !{ptr @ccc_kernel, !"maxntidx", i32 %d}\n!9001 = !{ptr @ccc_kernel, !"minctasm", i32 %d}\n!9002 = !{ptr @ccc_kernel, !"grid_constant", !9003}\n!9003 = !{i32 1}\n' \
+        "$threads" "$min" >> "$tmp/l.ll" &&
+    opt-19 -mcpu=sm_90a -passes='internalize,default<O3>' -internalize-public-api-list=ccc_kernel -o "$tmp/o.bc" "$tmp/l.ll" 2>>"$tmp/err" &&
     llc-19 -O3 -mcpu=sm_90a -mattr=+ptx83 -o "$out/$name.ptx" "$tmp/o.bc" 2>>"$tmp/err" &&
     ptxas -arch=sm_90a -v -o "$out/$name.cubin" "$out/$name.ptx" > "$tmp/log" 2>&1 || { cat "$tmp/err" "$tmp/log"; echo "FAIL $name: does not build"; failed=1; return; }
     local regs spill stack
@@ -48,7 +45,7 @@ build() {
 # rope_kv LAYOUT BLOCK HQ HKV D ROTARY DO_Q DO_K DO_KV K_ROTATED
 rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv 128 1 LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=${10}; }
 # attention LAYOUT BLOCK HQ HKV D
-attn() { build "attn_$1_$2_$3_$4_$5" attention 256 $(( $5 <= 128 ? 2 : 1 )) LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
+attn() { build "attn_$1_$2_$3_$4_$5" attention 256 $(( $5 <= 96 || $5 == 128 ? 2 : 1 )) LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
 # attn_decode BLOCK HQ HKV D
 decode() { build "decode_$1_$2_$3_$4" attn_decode 256 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 # load SRC DST HALF

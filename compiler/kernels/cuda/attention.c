@@ -10,7 +10,7 @@
  * sums stay in the lanes until the end; P is rounded to bf16. Nothing is read before grid_wait(). */
 #include "kv.h"
 
-enum { ROWS = CCC_ATTN_ROWS, COLS = CCC_ATTN_COLS, NT = CCC_ATTN_THREADS, GROUPS = COLS / CCC_PAGE };
+enum { ROWS = CCC_ATTN_ROWS, COLS = CCC_ATTN_COLS, NT = CCC_ATTN_THREADS, GROUPS = COLS / CCC_PAGE, STEP = 32 };
 #define G (ccc_HQ / ccc_HKV)
 #define KSTEPS ((ccc_D + 15) / 16)     /* k16 steps of a row */
 #define PIECES (2 * KSTEPS)            /* 16-byte pieces of a row, the last one zeros when D % 16 == 8 */
@@ -18,6 +18,7 @@ enum { ROWS = CCC_ATTN_ROWS, COLS = CCC_ATTN_COLS, NT = CCC_ATTN_THREADS, GROUPS
 #define TILE_B (COLS * ROW_B)
 #define O_KV (ROWS * ROW_B)            /* K stage 0, V stage 0, K stage 1, V stage 1 */
 #define O_PAGES (O_KV + 4 * TILE_B)    /* i64[2][GROUPS]: bytes to each 16-token group of a tile */
+#define O_WORK (O_PAGES + 2 * GROUPS * 8) /* the work_t: kept here, since registers are short */
 
 typedef struct { /* a tile of rows of one sequence and KV head */
     i32 seq, head, token0, rows; /* token0: query token (of T) of row 0, with sub = its first head of the group */
@@ -59,12 +60,12 @@ INLINE i32 find_work(work_t *w, const attention_args *a)
 }
 
 /* ---- copies --------------------------------------------------------------------------------------------------------------------------- */
-INLINE i64 row_at(i32 ld, const work_t *w, i32 r) /* elements from the start of q or out */
+INLINE i64 row_at(i32 ld, const work_t SHARED *w, i32 r) /* elements from the start of q or out */
 {
     i32 x = w->sub + r;
     return (i64)(w->token0 + x / G) * ld + (w->head * G + x % G) * ccc_D;
 }
-INLINE void load_q(const attention_args *a, const work_t *w)
+INLINE void load_q(const attention_args *a, const work_t SHARED *w)
 {
     for (i32 e = tid(); e < ROWS * PIECES; e += NT) {
         i32 r = e / PIECES, c = e % PIECES, ok = r < w->rows && c < ccc_D / 8;
@@ -73,7 +74,7 @@ INLINE void load_q(const attention_args *a, const work_t *w)
     }
 }
 /* bytes to the 16-token group `tid` of tile n */
-INLINE i64 page_of(const attention_args *a, const work_t *w, i32 n)
+INLINE i64 page_of(const attention_args *a, const work_t SHARED *w, i32 n)
 {
     i32 t = n * COLS + tid() * CCC_PAGE;
     if (tid() >= GROUPS || t >= w->end) return 0;
@@ -85,49 +86,52 @@ INLINE void put_page(i32 n, i64 page)
 {
     if (tid() < GROUPS) ((i64 SHARED *)(smem + O_PAGES))[n % 2 * GROUPS + tid()] = page;
 }
-INLINE void load_kv(const attention_args *a, const work_t *w, i32 n)
+/* piece e of tile n, of K and of V */
+INLINE void copy_piece(const attention_args *a, const work_t SHARED *w, i32 n, i32 e)
 {
     kv_strides s = {a->block_stride, a->token_stride, a->head_stride};
-    const i64 SHARED *pages = (const i64 SHARED *)(smem + O_PAGES) + n % 2 * GROUPS;
-    u32 dst = saddr(smem) + O_KV + n % 2 * (2 * TILE_B);
-    const char GLOBAL *k = a->k_cache, *v = a->v_cache + kv_v();
-    UNROLL for (i32 i = 0; i < (COLS * PIECES + NT - 1) / NT; i++) {
-        i32 e = tid() + i * NT, r = e / PIECES, c = e % PIECES, t = r % CCC_PAGE;
-        if (COLS * PIECES % NT && e >= COLS * PIECES) break;
-        i64 at = pages[r / CCC_PAGE] + t * kv_token_step(s) + kv_piece(t, c);
-        u32 n_B = n * COLS + r < w->end && c < ccc_D / 8 ? 16 : 0;
-        if (!n_B) at = 0;
-        cp_async16_n(dst + r * ROW_B + c * 16, k + at, n_B);
-        cp_async16_n(dst + TILE_B + r * ROW_B + c * 16, v + at, n_B);
+    i32 r = e / PIECES, c = e % PIECES, t = r % CCC_PAGE;
+    i64 at = ((const i64 SHARED *)(smem + O_PAGES))[n % 2 * GROUPS + r / CCC_PAGE] + t * kv_token_step(s) + kv_piece(t, c);
+    u32 n_B = n * COLS + r < w->end && c < ccc_D / 8 ? 16 : 0, dst = saddr(smem) + O_KV + n % 2 * (2 * TILE_B) + r * ROW_B + c * 16;
+    if (!n_B) at = 0;
+    cp_async16_n(dst, a->k_cache + at, n_B);
+    cp_async16_n(dst + TILE_B, a->v_cache + kv_v() + at, n_B);
+}
+INLINE void load_kv(const attention_args *a, const work_t SHARED *w, i32 n)
+{
+    if (COLS * PIECES % NT == 0) {
+        UNROLL for (i32 i = 0; i < COLS * PIECES / NT; i++) copy_piece(a, w, n, tid() + i * NT);
+    } else {
+        NO_UNROLL for (i32 e = tid(); e < COLS * PIECES; e += NT) copy_piece(a, w, n, e);
     }
 }
 
 /* ---- arithmetic: lane 4g+t of a warp has rows g and g+8, columns 2t and 2t+1 of each 8 -------------------------------------------------- */
-INLINE void score(float s[COLS / 8][4], u32 q, u32 k)
+INLINE void score(float s[STEP / 8][4], u32 q, u32 k)
 {
     i32 l = lane();
     u32 qa = q + (l & 15) * ROW_B + (l >> 4) * 16, ka = k + ((l & 7) + (l >> 4) * 8) * ROW_B + (l >> 3 & 1) * 16;
-    UNROLL for (i32 j = 0; j < COLS / 8; j++) UNROLL for (i32 i = 0; i < 4; i++) s[j][i] = 0;
+    UNROLL for (i32 j = 0; j < STEP / 8; j++) UNROLL for (i32 i = 0; i < 4; i++) s[j][i] = 0;
     UNROLL for (i32 i = 0; i < KSTEPS; i++) {
         u32 x[4], y[4];
         ldmatrix4(x, qa + i * 32);
-        UNROLL for (i32 j = 0; j < COLS / 16; j++) {
+        UNROLL for (i32 j = 0; j < STEP / 16; j++) {
             ldmatrix4(y, ka + j * 16 * ROW_B + i * 32);
             mma_bf16(s[2 * j], x, y[0], y[1]);
             mma_bf16(s[2 * j + 1], x, y[2], y[3]);
         }
     }
 }
-INLINE void mask(float s[COLS / 8][4], const i32 lim[2], i32 col0)
+INLINE void mask(float s[STEP / 8][4], const i32 lim[2], i32 col0)
 {
-    UNROLL for (i32 j = 0; j < COLS / 8; j++) UNROLL for (i32 i = 0; i < 4; i++)
+    UNROLL for (i32 j = 0; j < STEP / 8; j++) UNROLL for (i32 i = 0; i < 4; i++)
         if (col0 + 8 * j + 2 * (lane() & 3) + (i & 1) >= lim[i >> 1]) s[j][i] = -__builtin_inff();
 }
 /* scores become probabilities, as pairs of bf16: p[j][0] of row g, p[j][1] of row g+8. sc: scale * log2(e) */
-INLINE void soft(u32 p[COLS / 8][2], float s[COLS / 8][4], acc_t *A, float sc)
+INLINE void soft(u32 p[STEP / 8][2], float s[STEP / 8][4], acc_t *A, float sc)
 {
     float mx[2] = {s[0][0], s[0][2]};
-    UNROLL for (i32 j = 0; j < COLS / 8; j++) UNROLL for (i32 i = 0; i < 4; i++) mx[i >> 1] = fmax2(mx[i >> 1], s[j][i]);
+    UNROLL for (i32 j = 0; j < STEP / 8; j++) UNROLL for (i32 i = 0; i < 4; i++) mx[i >> 1] = fmax2(mx[i >> 1], s[j][i]);
     if (vote_any(mx[0] * sc > A->m[0] + 8.0f || mx[1] * sc > A->m[1] + 8.0f)) {
         UNROLL for (i32 h = 0; h < 2; h++) {
             float m = mx[h] * sc;
@@ -139,7 +143,7 @@ INLINE void soft(u32 p[COLS / 8][2], float s[COLS / 8][4], acc_t *A, float sc)
             UNROLL for (i32 j = 0; j < ccc_D / 8; j++) { A->o[j][2 * h] *= f; A->o[j][2 * h + 1] *= f; }
         }
     }
-    UNROLL for (i32 j = 0; j < COLS / 8; j++) {
+    UNROLL for (i32 j = 0; j < STEP / 8; j++) {
         float e[4];
         UNROLL for (i32 i = 0; i < 4; i++) e[i] = ex2(fma_(s[j][i], sc, -A->m[i >> 1]));
         A->l[0] += e[0] + e[1];
@@ -148,11 +152,11 @@ INLINE void soft(u32 p[COLS / 8][2], float s[COLS / 8][4], acc_t *A, float sc)
         p[j][1] = bf16_pack(e[2], e[3]);
     }
 }
-INLINE void value(acc_t *A, u32 p[COLS / 8][2], u32 v)
+INLINE void value(acc_t *A, u32 p[STEP / 8][2], u32 v)
 {
     i32 l = lane();
     u32 va = v + (l & 15) * ROW_B + (l >> 4) * 16;
-    UNROLL for (i32 j = 0; j < COLS / 16; j++) {
+    UNROLL for (i32 j = 0; j < STEP / 16; j++) {
         u32 x[4] = {p[2 * j][0], p[2 * j][1], p[2 * j + 1][0], p[2 * j + 1][1]}, y[4];
         UNROLL for (i32 i = 0; i < KSTEPS; i++) {
             ldmatrix4_t(y, va + j * 16 * ROW_B + i * 32);
@@ -162,7 +166,7 @@ INLINE void value(acc_t *A, u32 p[COLS / 8][2], u32 v)
     }
 }
 /* the warp's 16 rows, through its part of the q tile, as whole pieces */
-INLINE void put_out(acc_t *A, const attention_args *a, const work_t *w, i32 r0)
+INLINE void put_out(acc_t *A, const attention_args *a, const work_t SHARED *w, i32 r0)
 {
     u32 at = saddr(smem) + r0 * ROW_B;
     UNROLL for (i32 h = 0; h < 2; h++) {
@@ -184,33 +188,37 @@ KERNEL ccc_kernel(attention_args a)
 {
     dependents_launch();
     grid_wait();
-    work_t w;
-    if (!find_work(&w, &a)) return;
-    i32 tiles = (w.end + COLS - 1) / COLS, r0 = tid() / 32 * 16, g = r0 + lane() / 4, busy = uniform(r0 < w.rows);
-    i32 lim[2] = {w.lim0 + (w.sub + g) / G, w.lim0 + (w.sub + g + 8) / G}, sees = w.lim0 + (w.sub + r0 + 15) / G;
+    work_t found;
+    if (!find_work(&found, &a)) return;
+    work_t SHARED *w = (work_t SHARED *)(smem + O_WORK);
+    if (tid() == 0) *w = found;
+    cta_sync();
+    i32 tiles = (w->end + COLS - 1) / COLS, r0 = tid() / 32 * 16, g = r0 + lane() / 4, busy = uniform(r0 < w->rows);
+    i32 lim[2] = {w->lim0 + (w->sub + g) / G, w->lim0 + (w->sub + g + 8) / G}, sees = busy ? w->lim0 + (w->sub + r0 + 15) / G : 0;
     float sc = a.scale * 1.44269504f;
     acc_t A;
     UNROLL for (i32 j = 0; j < ccc_D / 8; j++) UNROLL for (i32 i = 0; i < 4; i++) A.o[j][i] = 0;
     A.m[0] = A.m[1] = -1e30f;
     A.l[0] = A.l[1] = 0;
 
-    put_page(0, page_of(&a, &w, 0));
-    put_page(1, page_of(&a, &w, 1));
-    load_q(&a, &w);
+    put_page(0, page_of(&a, w, 0));
+    put_page(1, page_of(&a, w, 1));
+    load_q(&a, w);
     cta_sync();
-    if (tiles) load_kv(&a, &w, 0);
+    if (tiles) load_kv(&a, w, 0);
     cp_async_commit();
     NO_UNROLL for (i32 n = 0; n < tiles; n++) {
         CP_ASYNC_WAIT(0);
         cta_sync(); /* tile n is here, and nobody reads the other stage any more */
-        if (n + 1 < tiles) load_kv(&a, &w, n + 1);
+        if (n + 1 < tiles) load_kv(&a, w, n + 1);
         cp_async_commit();
-        i64 page = page_of(&a, &w, n + 2);
-        if (busy && n * COLS < sees) {
-            float s[COLS / 8][4];
-            u32 p[COLS / 8][2], k = saddr(smem) + O_KV + n % 2 * (2 * TILE_B);
+        i64 page = page_of(&a, w, n + 2);
+        u32 k = saddr(smem) + O_KV + n % 2 * (2 * TILE_B);
+        NO_UNROLL for (i32 col = n * COLS; col < (n + 1) * COLS && col < sees; col += STEP, k += STEP * ROW_B) {
+            float s[STEP / 8][4];
+            u32 p[STEP / 8][2];
             score(s, saddr(smem) + r0 * ROW_B, k);
-            if ((n + 1) * COLS > w.lim0) mask(s, lim, n * COLS);
+            if (col + STEP > w->lim0) mask(s, lim, col);
             soft(p, s, &A, sc);
             value(&A, p, k + TILE_B);
         }
@@ -218,5 +226,5 @@ KERNEL ccc_kernel(attention_args a)
     }
     CP_ASYNC_WAIT(0);
     cta_sync(); /* without tiles too, the copies of q must have landed before its place is reused */
-    if (busy) put_out(&A, &a, &w, r0);
+    if (busy) put_out(&A, &a, w, r0);
 }
