@@ -44,7 +44,8 @@ static ccc_status read_names(names *out, const char *path, bool temporaries, siz
             out->name = more;
             out->cap = cap;
         }
-        snprintf(out->name[out->n++], sizeof *out->name, "%s", e->d_name);
+        memcpy(out->name[out->n++], e->d_name,
+               strlen(e->d_name) + 1); /* at most 30 characters, as was checked */
     }
     closedir(d);
     if (failed) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
