@@ -74,8 +74,8 @@ static ccc_status read_rope(gguf *g, import_rope *r, ccc_err *err)
     *r = (import_rope){10000, 1, 1, 4, 8192, ""};
     CCC_TRY(number(g, "rope.freq_base", &r->theta, err));
     CCC_TRY(number(g, "rope.scale_linear", &r->factor, err));
-    if (r->factor != 1) r->scaling = "linear";
     CCC_TRY(number(g, "rope.scaling.factor", &r->factor, err));
+    if (r->factor != 1) r->scaling = "linear"; /* a factor without a type: linear, as llama.cpp takes it */
     if (cccrt_gguf_str(g->s, key_of(g, "rope.scaling.type"), &type)) {
         if (strcmp(type, "none") != 0 && strcmp(type, "linear") != 0)
             return ccc_fail(err, CCC_E_UNSUPPORTED, "%.200s: rope scaling '%.60s' is not supported; none and linear are", g->path, type);

@@ -154,9 +154,10 @@ static void gguf_config(const cccrt_source *s, const char *arch, config *c)
     *c = (config){.theta = 10000, .eps = 1e-6, .factor = 1, .low = 1, .high = 4, .original = 8192, .scaling = "none", .act = "silu"};
     cccrt_gguf_f64(s, arch_key(k, arch, "rope.freq_base"), &c->theta);
     cccrt_gguf_f64(s, arch_key(k, arch, "attention.layer_norm_rms_epsilon"), &c->eps);
-    if (cccrt_gguf_f64(s, arch_key(k, arch, "rope.scale_linear"), &c->factor) && c->factor != 1) snprintf(c->scaling, sizeof c->scaling, "linear");
-    if (cccrt_gguf_str(s, arch_key(k, arch, "rope.scaling.type"), &text)) snprintf(c->scaling, sizeof c->scaling, "%s", text);
+    cccrt_gguf_f64(s, arch_key(k, arch, "rope.scale_linear"), &c->factor);
     cccrt_gguf_f64(s, arch_key(k, arch, "rope.scaling.factor"), &c->factor);
+    if (c->factor != 1) snprintf(c->scaling, sizeof c->scaling, "linear");
+    if (cccrt_gguf_str(s, arch_key(k, arch, "rope.scaling.type"), &text)) snprintf(c->scaling, sizeof c->scaling, "%s", text);
     cccrt_gguf_u64(s, arch_key(k, arch, "embedding_length"), &c->hidden);
     cccrt_gguf_u64(s, arch_key(k, arch, "attention.head_count"), &c->heads);
     cccrt_gguf_u64(s, arch_key(k, arch, "attention.head_count_kv"), &c->kv_heads);
