@@ -142,10 +142,11 @@ const char *ccc_fuse_illegal_set(ccc_fuse *f, const ccc_nid *unsorted, unsigned 
         for (j = i; j && node[j - 1] > unsorted[i]; j--) node[j] = node[j - 1];
         node[j] = unsorted[i];
     }
-    unsigned n_ins = 2, n_aux = count_aux(f, node, n) + n_stores;
+    unsigned n_ins = 4 + n_stores, n_aux = count_aux(f, node, n) + n_stores;
     bool x_loaded = false;
     for (unsigned i = 0; i < n; i++) {
         const ccc_node *p = &f->g->node[node[i]];
+        if (p->op == CCC_OP_slice) n_ins *= i == 0 || f->g->node[node[i - 1]].op != CCC_OP_slice ? 2 : 1; /* before the halves: once for each */
         n_ins += is_hook_node(f, node[i]) ? 1 + p->n_in : 0; /* itself, and at most a load for each operand */
         /* a norm whose input is made inside: one operand of that input is the x that the template loads by itself */
         x_loaded = x_loaded || (p->op == CCC_OP_rms_norm && f->mark[f->g->value[p->in[0]].def]);
