@@ -1,6 +1,7 @@
 /* libccc: compiles a model into an artifact. The one public header. No global state: two compiles may run in two threads. */
 #ifndef CCC_H
 #define CCC_H
+#include <limits.h>
 #include "../ir/ir.h"
 
 #define CCC_VERSION "0.1.0"
@@ -18,6 +19,7 @@ ccc_status ccc_config_set(ccc_config *c, const char *name, const char *value, cc
 typedef enum { CCC_OPT_INT, CCC_OPT_BOOL, CCC_OPT_STR } ccc_opt_kind;
 typedef struct { const char *name; ccc_opt_kind kind; const char *dflt; bool in_key; const char *help; } ccc_option;
 extern const ccc_option ccc_options[]; /* ends with name NULL */
+char *ccc_config_text(const ccc_config *c, const ccc_option *o, ccc_arena *mem); /* a field as ccc_config_set reads it; NULL: out of memory */
 
 /* ---- import: MODEL is a Hugging Face folder (config.json alone is enough), a GGUF file, a model.json or a text graph (.ir); "-" reads model.json from standard input */
 typedef struct { const char *const *ignore_keys; unsigned n_ignore_keys; /* config.json keys to pass over */ const ccc_config *config; } ccc_import_args;
@@ -25,9 +27,10 @@ ccc_status ccc_import(ccc_graph **out, const char *model, const ccc_import_args 
 const char *const *ccc_architectures(void); /* "LlamaForCausalLM", ...; ends with NULL */
 
 /* ---- compile */
-typedef struct {
+/* Where ptxas is: `configured` ("none" gives "", a path must be a program), else the first in `folders`, joined by colons as PATH is; "" when there is none. */
+ccc_status ccc_find_ptxas(char out[PATH_MAX], const char *configured, const char *folders, ccc_err *err);
+typedef struct { /* unused fields are NULL */
     const ccc_config *config;
-    const char *explain_path;    /* unused fields are NULL or 0 */
     ccc_buf *explain;            /* receives why candidates were not fused */
     ccc_buf *time_report;        /* receives a table of where the time went */
     void (*progress)(void *payload, const char *what, unsigned done, unsigned total); void *payload;

@@ -82,3 +82,11 @@ ccc_status ccc_config_set(ccc_config *c, const char *name, const char *value, cc
         return CCC_OK;
     }
 }
+
+char *ccc_config_text(const ccc_config *c, const ccc_option *o, ccc_arena *mem)
+{
+    const void *field = (const char *)c + rules[o - ccc_options].offset;
+    if (o->kind == CCC_OPT_INT) return ccc_arena_printf(mem, "%lld", (long long)*(const int64_t *)field);
+    if (o->kind == CCC_OPT_BOOL) return ccc_arena_strdup(mem, *(const bool *)field ? "true" : "false");
+    return ccc_arena_strdup(mem, *(const char *const *)field);
+}

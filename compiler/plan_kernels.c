@@ -1,7 +1,6 @@
 /* What each unit becomes: one function an anchor. It checks what the templates require, chooses template and constants, and fills the
  * argument struct of kernels/abi.h. Launch shapes are the templates' own: kernels/geometry.h, attention_geometry.h, host_geometry.h. */
 #include "plan.h"
-#include "codegen_impl.h"
 #include "kernels/abi.h"
 #include "kernels/attention_geometry.h"
 #include "kernels/geometry.h"
@@ -21,8 +20,7 @@ static uint32_t host_grid(plan_builder *b, uint32_t work) { return px_op(b, CCAR
 static plan_kernel new_kernel(const plan_builder *b, const char *tmpl, unsigned threads, size_t args_B)
 {
     plan_kernel k = { .req = { .target = b->plan->target, .tmpl = tmpl, .threads = is_cuda(b) ? threads : 1 }, .args_B = (uint32_t)args_B, .args_align = 8, .cluster = 1 };
-    const ccc_template *t = ccc_template_find(tmpl, b->plan->target->kind);
-    if (t && t->flags & CCC_TEMPLATE_PDL) k.flags |= CCART_KERNEL_PDL;
+    if (is_cuda(b) && ccc_kernel_has_pdl(tmpl)) k.flags |= CCART_KERNEL_PDL;
     return k;
 }
 
