@@ -25,6 +25,7 @@ bool ccc_map_put(ccc_map *m, const char *key, uint32_t number); /* key is not in
  * own. number[v] counts results in the order of nodes, from 1. Both in `mem`; false: out of memory. */
 typedef struct { const char **name; uint32_t *number; } ccc_names;
 bool ccc_print_names(const ccc_graph *g, ccc_arena *mem, ccc_names *out);
+bool ccc_attr_is_default(const ccc_attr_info *info, ccc_attr v); /* optional, and what it is when left out */
 
 /* ---- checks */
 int ccc_dtype_block(ccc_dtype d);                              /* elements of a block: 1 for most */

@@ -48,7 +48,7 @@ static void put_attr(ccc_buf *out, const ccc_attr_info *info, ccc_attr v)
     }
 }
 
-static bool is_default(const ccc_attr_info *info, ccc_attr v)
+bool ccc_attr_is_default(const ccc_attr_info *info, ccc_attr v)
 {
     if (info->required) return false;
     if (info->kind == CCC_ATTR_FLOAT) return memcmp(&v.f, &info->dflt, sizeof v.f) == 0; /* -0 is not 0 */
@@ -75,7 +75,7 @@ static void put_node(ccc_buf *out, const ccc_graph *g, const ccc_names *names, c
     }
     const char *before = " {";
     for (unsigned i = first; i < op->n_attr; i++) {
-        if (is_default(&op->attr[i], n->attr[i])) continue;
+        if (ccc_attr_is_default(&op->attr[i], n->attr[i])) continue;
         ccc_buf_printf(out, "%s%s = ", before, op->attr[i].name);
         put_attr(out, &op->attr[i], n->attr[i]);
         before = ", ";
