@@ -225,7 +225,7 @@ ENTRY ccc_kernel(const attention_args *a, const host_ctx *c)
     m.score = m.out + ROWS * ccc_D;
     m.kv = m.score + ROWS * COLS;
     if (!find_tile(&m, c->block[0])) return;
-    const i32 group = ccc_HQ / ccc_HKV, most = ROWS / QUERIES;
+    const i32 group = ccc_HQ / ccc_HKV, most = ROWS / m.n;
     i32 head_end = (i32)share(ccc_HQ, c->block[1] + 1, c->grid[1]);
     for (i32 h = (i32)share(ccc_HQ, c->block[1], c->grid[1]); h < head_end; h += m.heads) {
         m.head0 = h;

@@ -13,8 +13,7 @@
 #ifdef CCC_KERNEL_TEST /* compiled straight into a test, where constants are macros */
 #define SPEC(type, name) struct spec_is_a_macro
 #define LIB INLINE
-#define ENTRY void
-ENTRY ccc_kernel();
+#define ENTRY static void
 #else
 #define SPEC(type, name) extern const type name /* codegen gives it its initialiser */
 #define LIB __attribute__((always_inline))      /* external on purpose: codegen calls it */

@@ -48,10 +48,10 @@ LIB float ccc_cast_e5m2(float v) { return cast_small(v, 2, -14, 57344.0f); }
 #define EXP_STEPS(T, U, x, fma)                                                                                                    \
     T t_ = fma((x), (T)1.44269504f, (T)12582912.0f), n_ = t_ - 12582912.0f;                                                        \
     T r_ = fma(n_, (T)2.12194440e-4f, fma(n_, (T)-0.693359375f, (x)));                                                             \
-    T q_ = fma(r_, fma(r_, fma(r_, fma(r_, fma(r_, fma(r_, (T)1.98412698e-4f, (T)1.38888889e-3f), (T)8.33333333e-3f),             \
-                                       (T)4.16666667e-2f), (T)0.166666667f), (T)0.5f), (T)1.0f);                                   \
-    U e_ = (U)__builtin_bit_cast(U, t_) - 0x4b400000u /* n */;                                                                     \
-    q_ = q_ * r_ /* e^r - 1 */
+    T q_ = fma(r_, fma(r_, fma(r_, fma(r_, fma(r_, (T)1.98412698e-4f, (T)1.38888889e-3f), (T)8.33333333e-3f), (T)4.16666667e-2f), \
+                       (T)0.166666667f), (T)0.5f);                                                                                 \
+    q_ = fma(r_ * r_, q_, r_); /* e^r - 1 */                                                                                       \
+    U e_ = __builtin_bit_cast(U, t_) - 0x4b400000u /* n */
 INLINE float m_exp(float x)
 {
     x = x > 89.0f ? 89.0f : x;

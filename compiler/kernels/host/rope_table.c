@@ -1,6 +1,6 @@
 /* The table of rope: row p holds cos, then sin, of (float)p * inv_freq[i] (an f32 product), times `scale`. A unit of work is a row. */
 #include "h.h"
-#include "../sincos.h"
+#include "../cuda/sincos.h"
 
 ENTRY ccc_kernel(const rope_table_args *a, const host_ctx *c)
 {

@@ -1,0 +1,29 @@
+# The host kernel templates compiled for tests by the compiler of the templates, and the program that tests them. Included by the tests' CMakeLists.txt.
+find_program(CCC_CLANG NAMES clang-19 REQUIRED)
+find_library(CCC_CRITERION criterion REQUIRED)
+set(HK_FLAGS -march=x86-64-v3 -std=c17 -O2 -g -ffp-contract=off -fPIC -Wall -Wextra -Wno-unused-function -Werror)
+if(CCC_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL Clang) # the sanitizers of two compilers do not mix; guard pages work in every build
+    list(APPEND HK_FLAGS -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+endif()
+set(HK_OBJECTS)
+foreach(name IN ITEMS gather rows elt matmul matmul_pair rope_kv attention argmax load rope_table advance read)
+    string(REPLACE _pair "" file ${name})
+    set(flags -DNAME=hk_${name} -DTEST_HOOKS_${file})
+    if(NOT name STREQUAL file)
+        list(APPEND flags -DPAIR=1)
+    endif()
+    set(object ${CMAKE_CURRENT_BINARY_DIR}/hk_${name}.o)
+    add_custom_command(OUTPUT ${object}
+        COMMAND ${CCC_CLANG} ${HK_FLAGS} ${flags} -DTEMPLATE="../../compiler/kernels/host/${file}.c" -MD -MF ${object}.d
+            -c ${CMAKE_CURRENT_LIST_DIR}/host_kernels_shim.c -o ${object}
+        DEPENDS ${CMAKE_CURRENT_LIST_DIR}/host_kernels_shim.c DEPFILE ${object}.d VERBATIM)
+    list(APPEND HK_OBJECTS ${object})
+endforeach()
+set(HK_SOURCES)
+foreach(part IN ITEMS run rows matmul attention load)
+    list(APPEND HK_SOURCES ${CMAKE_CURRENT_LIST_DIR}/host_kernels_${part}.c)
+endforeach()
+add_executable(test_host_kernels ${HK_SOURCES} ${HK_OBJECTS})
+target_link_libraries(test_host_kernels PRIVATE ccc_flags ${CCC_CRITERION} m)
+add_test(NAME host_kernels COMMAND test_host_kernels)
+
