@@ -178,6 +178,36 @@ static uint32_t root_of(uint32_t *parent, uint32_t i)
 
 typedef struct { ccc_nid anchor, first; unsigned anchors, parts; } group_info;
 
+static void join(uint32_t *parent, group_info *in, ccc_nid a, ccc_nid b)
+{
+    if (root_of(parent, a) == root_of(parent, b)) return;
+    parent[root_of(parent, a)] = root_of(parent, b);
+    in->parts--;
+}
+
+/* Nodes of a group that read the same value are connected too: the rotations of q and k share a table. */
+static ccc_status join_readers(check *c, uint32_t *parent, group_info *info)
+{
+    const ccc_graph *g = c->g;
+    ccc_nid *next = ccc_arena_alloc(c->mem, g->n_nodes * sizeof *next), *head = ccc_arena_alloc(c->mem, g->n_groups * sizeof *head);
+    ccc_nid *reader = ccc_arena_alloc(c->mem, g->n_values * sizeof *reader); /* by value: who read it last, while one group is looked at */
+    if (!next || !head || !reader) return ccc_nomem(c->err);
+    for (ccc_nid n = g->n_nodes; n-- > 1;) {
+        next[n] = head[g->node[n].group];
+        head[g->node[n].group] = n;
+    }
+    for (uint32_t i = 1; i < g->n_groups; i++) {
+        for (ccc_nid n = head[i]; n; n = next[n]) {
+            for (unsigned k = 0; k < g->node[n].n_in; k++) {
+                ccc_nid *r = &reader[g->node[n].in[k]];
+                if (*r && g->node[*r].group == i) join(parent, &info[i], *r, n);
+                *r = n;
+            }
+        }
+    }
+    return CCC_OK;
+}
+
 /* One kernel a group: its nodes are connected by values, only ops that a kernel can hold are in it, and the op with the largest
  * rank is there once, unless all are elementwise. */
 static ccc_status check_members(check *c)
@@ -199,11 +229,10 @@ static ccc_status check_members(check *c)
         if (ccc_ops[node->op].rank == ccc_ops[g->node[in->anchor].op].rank) in->anchors++;
         for (unsigned i = 0; i < node->n_in; i++) {
             ccc_nid d = g->value[node->in[i]].def;
-            if (g->node[d].group != node->group || root_of(parent, d) == root_of(parent, n)) continue;
-            parent[root_of(parent, d)] = root_of(parent, n);
-            in->parts--;
+            if (g->node[d].group == node->group) join(parent, in, d, n);
         }
     }
+    CCC_TRY(join_readers(c, parent, info));
     for (uint32_t i = 1; i < g->n_groups; i++) {
         if (!info[i].first) return ccc_fail(c->err, CCC_E_TYPE, "group %" PRIu32 " is empty", i);
         if (info[i].parts > 1) return blame(c, info[i].first, "group %" PRIu32 " is not connected", i);
