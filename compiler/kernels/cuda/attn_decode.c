@@ -50,7 +50,6 @@ INLINE i32 scan(i32 v)
     }
     return v;
 }
-INLINE u32 trans(u32 x) { u32 r; ASM("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(x)); return r; } /* of an 8x8 matrix of pairs */
 
 /* ---- the line of work --------------------------------------------------------------------------------------------------------------- */
 INLINE i32 len_of(const args_t *a, i32 s) { return s < a->S ? imin(imax(a->seq_lens[s], 0), a->max_blocks * ccc_BLOCK) : 0; }
@@ -196,8 +195,8 @@ INLINE void soft(u32 p[2][2], float s[2][4], acc_t *A, float sc)
         UNROLL for (i32 k = 0; k < 4; k++) e[k] = ex2(fma_(s[q][k], sc, -A->m[q][k & 1]));
         A->l[q][0] += e[0] + e[2];
         A->l[q][1] += e[1] + e[3];
-        p[q][0] = trans(bf16_pack(e[0], e[1]));
-        p[q][1] = trans(bf16_pack(e[2], e[3]));
+        p[q][0] = movmatrix_t(bf16_pack(e[0], e[1]));
+        p[q][1] = movmatrix_t(bf16_pack(e[2], e[3]));
     }
 }
 /* element e of the V rows of tokens x and y, as a pair */

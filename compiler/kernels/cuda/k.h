@@ -186,6 +186,7 @@ INLINE void ldmatrix4(u32 r[4], u32 a) { ASM("ldmatrix.sync.aligned.m8n8.x4.shar
 INLINE void ldmatrix4_t(u32 r[4], u32 a) { ASM("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(a) : "memory"); }
 INLINE void stmatrix4(u32 a, const u32 *r) { ASM("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" :: "r"(a), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory"); }
 INLINE void stmatrix4_t(u32 a, const u32 *r) { ASM("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" :: "r"(a), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory"); }
+INLINE u32 movmatrix_t(u32 x) { u32 r; ASM("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(x)); return r; } /* an 8x8 matrix of 16 bits, as ldmatrix lays it out, transposed */
 /* c[16x8] += a[16x16] * b[16x8]: c0,c1 row lane/4, columns 2*(lane%4), +1; c2,c3 row + 8 */
 INLINE void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1)
 {

@@ -1,0 +1,138 @@
+/* What a device test of kernels needs: the driver API (declared here, opened with dlopen, since a test machine may have no toolkit), a
+ * fixed random sequence, and bf16. One device, one stream, errors end the program with the call that failed. */
+#ifndef ATTN_CHECK_H
+#define ATTN_CHECK_H
+#include <dirent.h>
+#include <dlfcn.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../../compiler/kernels/abi.h"
+#include "../../compiler/kernels/attention_geometry.h"
+#include "../../compiler/kernels/cuda/sincos.h"
+
+typedef unsigned long long dptr;
+typedef struct { void *fn; } kernel_t;
+typedef struct { void *func; unsigned grid[3], block[3], shared; void **params, **extra; void *kern, *ctx; } node_params; /* CUDA_KERNEL_NODE_PARAMS_v2 */
+typedef struct { unsigned char from_port, to_port, type, reserved[5]; } edge_data;                                      /* CUgraphEdgeData */
+#define DRIVER(X)                                                                                                                          \
+    X(cuInit, (unsigned)) X(cuDeviceGet, (int *, int)) X(cuDeviceGetName, (char *, int, int)) X(cuDevicePrimaryCtxRetain, (void **, int)) \
+    X(cuCtxSetCurrent, (void *)) X(cuDeviceGetAttribute, (int *, int, int)) X(cuModuleLoadData, (void **, const void *))                  \
+    X(cuModuleGetFunction, (void **, void *, const char *)) X(cuModuleUnload, (void *)) X(cuFuncSetAttribute, (void *, int, int))         \
+    X(cuMemAlloc_v2, (dptr *, size_t)) X(cuMemFree_v2, (dptr)) X(cuMemcpyHtoD_v2, (dptr, const void *, size_t))                            \
+    X(cuMemcpyDtoH_v2, (void *, dptr, size_t)) X(cuMemsetD8_v2, (dptr, unsigned char, size_t)) X(cuMemsetD32_v2, (dptr, unsigned, size_t)) \
+    X(cuLaunchKernel, (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **))            \
+    X(cuCtxSynchronize, (void)) X(cuStreamCreate, (void **, unsigned)) X(cuEventCreate, (void **, unsigned)) X(cuEventRecord, (void *, void *)) \
+    X(cuEventSynchronize, (void *)) X(cuEventElapsedTime, (float *, void *, void *)) X(cuGraphCreate, (void **, unsigned))                 \
+    X(cuGraphAddKernelNode_v2, (void **, void *, void *const *, size_t, const node_params *))                                             \
+    X(cuGraphAddDependencies_v2, (void *, void *const *, void *const *, const edge_data *, size_t))                                       \
+    X(cuGraphInstantiateWithFlags, (void **, void *, unsigned long long)) X(cuGraphUpload, (void *, void *)) X(cuGraphLaunch, (void *, void *)) \
+    X(cuGraphExecDestroy, (void *)) X(cuGraphDestroy, (void *)) X(cuGetErrorString, (int, const char **))
+#define X(name, args) static int (*name) args;
+DRIVER(X)
+#undef X
+#define CK(x) do { int r_ = (x); if (r_) { const char *s_ = "?"; cuGetErrorString(r_, &s_); printf("FAIL %s:%d %s: %s\n", __FILE__, __LINE__, #x, s_); exit(1); } } while (0)
+
+static int n_sm;
+static void *stream, *event[2];
+static void device_open(void)
+{
+    void *lib = dlopen("libcuda.so.1", RTLD_NOW), *ctx;
+    int dev, cc[2];
+    char name[100];
+    if (!lib) { printf("FAIL no libcuda.so.1: %s\n", dlerror()); exit(1); }
+#define X(f, args) if (!(*(void **)&f = dlsym(lib, #f))) { printf("FAIL libcuda.so.1 has no " #f "\n"); exit(1); }
+    DRIVER(X)
+#undef X
+    CK(cuInit(0));
+    CK(cuDeviceGet(&dev, 0));
+    CK(cuDeviceGetName(name, sizeof name, dev));
+    CK(cuDevicePrimaryCtxRetain(&ctx, dev));
+    CK(cuCtxSetCurrent(ctx));
+    CK(cuDeviceGetAttribute(&n_sm, 16, dev));
+    CK(cuDeviceGetAttribute(&cc[0], 75, dev));
+    CK(cuDeviceGetAttribute(&cc[1], 76, dev));
+    CK(cuStreamCreate(&stream, 1));
+    CK(cuEventCreate(&event[0], 0));
+    CK(cuEventCreate(&event[1], 0));
+    printf("%s, compute capability %d.%d, %d multiprocessors\n", name, cc[0], cc[1], n_sm);
+}
+static inline dptr dev_alloc(size_t n) { dptr p; CK(cuMemAlloc_v2(&p, n ? n : 1)); return p; }
+static inline void dev_free(dptr p) { CK(cuMemFree_v2(p)); }
+static inline void dev_fill(dptr p, int v, size_t n) { if (n) CK(cuMemsetD8_v2(p, (unsigned char)v, n)); }
+static inline dptr dev_zero(size_t n) { dptr p = dev_alloc(n); dev_fill(p, 0, n); return p; }
+static inline void dev_set(dptr p, const void *h, size_t n) { if (n) CK(cuMemcpyHtoD_v2(p, h, n)); }
+static inline dptr dev_copy(const void *h, size_t n) { dptr p = dev_alloc(n); dev_set(p, h, n); return p; }
+static inline void dev_get(void *h, dptr p, size_t n) { CK(cuCtxSynchronize()); if (n) CK(cuMemcpyDtoH_v2(h, p, n)); }
+static inline void launch(kernel_t k, unsigned gx, unsigned gy, unsigned threads, unsigned shared, void *args)
+{
+    void *params[] = {args};
+    CK(cuLaunchKernel(k.fn, gx, gy, 1, threads, 1, 1, shared, stream, params, NULL));
+    CK(cuCtxSynchronize());
+}
+static inline void func_shared(kernel_t k, int bytes)
+{
+    CK(cuFuncSetAttribute(k.fn, 8, bytes)); /* MAX_DYNAMIC_SHARED_SIZE_BYTES */
+    CK(cuFuncSetAttribute(k.fn, 9, 100));   /* PREFERRED_SHARED_MEMORY_CARVEOUT */
+}
+
+/* ---- chains of kernels as explicit graphs ------------------------------------------------------------------------------------- */
+typedef struct { kernel_t k; unsigned gx, gy, threads, shared; void *args; } step_t;
+static void *graph_of(const step_t *s, int n, bool programmatic)
+{
+    void *g, *prev = NULL, *node, *exec;
+    CK(cuGraphCreate(&g, 0));
+    for (int i = 0; i < n; i++) {
+        void *params[] = {s[i].args};
+        node_params p = {.func = s[i].k.fn, .grid = {s[i].gx, s[i].gy, 1}, .block = {s[i].threads, 1, 1}, .shared = s[i].shared, .params = params};
+        edge_data e = {.from_port = programmatic, .type = programmatic}; /* PORT_PROGRAMMATIC, TYPE_PROGRAMMATIC: both 1 */
+        CK(cuGraphAddKernelNode_v2(&node, g, NULL, 0, &p));
+        if (prev) CK(cuGraphAddDependencies_v2(g, &prev, &node, &e, 1));
+        prev = node;
+    }
+    CK(cuGraphInstantiateWithFlags(&exec, g, 0));
+    CK(cuGraphUpload(exec, stream));
+    CK(cuCtxSynchronize());
+    CK(cuGraphDestroy(g));
+    return exec;
+}
+static int by_float(const void *a, const void *b) { float x = *(const float *)a, y = *(const float *)b; return (x > y) - (x < y); }
+/* median time of a replay in microseconds */
+static double graph_time(void *exec, int runs)
+{
+    float ms[64];
+    for (int i = -3; i < runs; i++) {
+        CK(cuEventRecord(event[0], stream));
+        CK(cuGraphLaunch(exec, stream));
+        CK(cuEventRecord(event[1], stream));
+        CK(cuEventSynchronize(event[1]));
+        CK(cuEventElapsedTime(&ms[i < 0 ? 0 : i], event[0], event[1]));
+    }
+    qsort(ms, runs, sizeof *ms, by_float);
+    return ms[runs / 2] * 1e3;
+}
+
+/* ---- numbers ---------------------------------------------------------------------------------------------------------------------- */
+static uint32_t random_state = 1;
+static inline uint32_t rnd(void) { uint32_t x = random_state; x ^= x << 13; x ^= x >> 17; x ^= x << 5; return random_state = x; }
+static inline float uniform(void) { return (int32_t)rnd() * 4.6566e-10f; } /* -1 .. 1 */
+static inline u16 to_bf16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return f != f ? 0x7fff : (u16)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+static inline float from_bf16(u16 b) { uint32_t u = (uint32_t)b << 16; float f; memcpy(&f, &u, 4); return f; }
+static inline float round_bf16(float f) { return from_bf16(to_bf16(f)); }
+static int *permutation(int n)
+{
+    int *p = malloc(n * sizeof *p + 4);
+    for (int i = 0; i < n; i++) p[i] = i;
+    for (int i = n - 1; i > 0; i--) { int j = rnd() % (i + 1), t = p[i]; p[i] = p[j]; p[j] = t; }
+    return p;
+}
+#endif

@@ -1,0 +1,153 @@
+/* Times of attention (decode and prefill), rope_kv, argmax and the streaming read. Graphs of several layers, each with its own region of
+ * the cache, so that nothing is found in L2; median of 15 replays. Bytes: K and V of every sequence once. Part of attn_check.c. */
+
+static dptr pool;
+static size_t pool_B;
+static double ceiling;
+static void fill_bf16(dptr p, size_t n) /* random bf16 in -1..1, from a repeated block */
+{
+    static u16 block[1 << 20];
+    for (size_t i = 0; i < sizeof block / 2; i++) block[i] = to_bf16(uniform());
+    for (size_t at = 0; at < n; at += sizeof block) dev_set(p + at, block, n - at < sizeof block ? n - at : sizeof block);
+}
+static void time_read(kernel_t k)
+{
+    dptr out = dev_zero(4);
+    read_args a = {.out = (void *)out, .src = (void *)pool, .bytes = 4ull << 30};
+    step_t s = {k, (unsigned)(a.bytes / CCC_READ_B), 1, CCC_READ_THREADS, CCC_READ_SHARED_B, &a};
+    void *g = graph_of(&s, 1, false);
+    double us = graph_time(g, 15);
+    ceiling = a.bytes / us / 1e3;
+    printf("read 4 GiB: %.0f us, %.0f GB/s\n", us, ceiling);
+    CK(cuGraphExecDestroy(g));
+    dev_free(out);
+}
+/* n layers of one attention; returns through printf both kinds of edges */
+static void time_layers(const char *label, kernel_t k, model_t m, int S, const int *lens, const int *qlens, bool decode)
+{
+    int T = 0, used = 0, mb = 1, *qs = malloc((S + 1) * 4), g = m.hq / m.hkv;
+    double bytes = 0, flop = 0;
+    for (int s = 0; s < S; s++) {
+        int n = (lens[s] + m.block - 1) / m.block, q = qlens ? qlens[s] : 1;
+        qs[s] = T;
+        T += q;
+        used += n;
+        if (n > mb) mb = n;
+        bytes += 4.0 * lens[s] * m.hkv * m.d;
+        flop += 4.0 * m.hq * m.d * (q * (double)(lens[s] - q) + q * (q + 1.0) / 2);
+    }
+    qs[S] = T;
+    i64 hs = m.layout == 3 ? m.block * m.d * 4 : m.d * 2, ts = m.hkv * m.d * 2, bs = (i64)m.block * m.hkv * m.d * (m.layout == 3 ? 4 : 2), v_B = m.layout == 3 ? 0 : (i64)used * bs;
+    size_t region = (size_t)m.block * m.hkv * m.d * 4 * used, qn = (size_t)T * m.hq * m.d;
+    int layers = (int)(pool_B / region), *table = malloc((size_t)S * mb * 4), *perm = permutation(used), next = 0, shared = decode ? ccc_decode_shared_B(g, m.d) : ccc_attn_shared_B(m.d);
+    if (layers > 32) layers = 32;
+    for (int s = 0; s < S; s++) for (int i = 0; i < mb; i++) table[s * mb + i] = i * m.block < lens[s] ? perm[next++] : 0;
+    dptr dt = dev_copy(table, (size_t)S * mb * 4), dl = dev_copy(lens, S * 4), dqs = dev_copy(qs, (S + 1) * 4), dq = dev_alloc(qn * 2), dout = dev_alloc(qn * 2), st = dev_zero(16);
+    dptr part = dev_alloc((size_t)ccc_decode_part_B(g, m.d) * n_sm), count = dev_zero(4 * n_sm);
+    fill_bf16(dq, qn * 2);
+    attention_args *a = calloc(layers, sizeof *a);
+    step_t *step = calloc(layers, sizeof *step);
+    for (int i = 0; i < layers; i++) {
+        dptr base = pool + i * region;
+        a[i] = (attention_args){.out = (void *)dout, .q = (void *)dq, .k_cache = (void *)base, .v_cache = (void *)(base + v_B), .table = (void *)dt, .seq_lens = (void *)dl, .query_start = (void *)dqs,
+                                .part = (void *)part, .count = (void *)count, .status = (void *)st, .block_stride = bs, .token_stride = ts, .head_stride = hs, .S = S, .T = T, .max_blocks = mb,
+                                .q_ld = m.hq * m.d, .out_ld = m.hq * m.d, .kv_blocks = used, .scale = 1 / sqrtf(m.d)};
+        unsigned grid = decode ? (unsigned)n_sm : (unsigned)((T * g + CCC_ATTN_ROWS - 1) / CCC_ATTN_ROWS + S) * (unsigned)m.hkv;
+        step[i] = (step_t){k, grid, 1, decode ? CCC_DECODE_THREADS : CCC_ATTN_THREADS, (unsigned)shared, &a[i]};
+    }
+    func_shared(k, shared);
+    printf("%-44s", label);
+    for (int pdl = 0; pdl < 2; pdl++) {
+        void *x = graph_of(step, layers, pdl);
+        double us = graph_time(x, 15) / layers;
+        if (qlens) printf("  %s edges %9.2f us %5.0f TFLOP/s", pdl ? "programmatic" : "full", us, flop / us / 1e6);
+        else printf("  %s edges %9.2f us %5.0f GB/s (%3.0f %%)", pdl ? "programmatic" : "full", us, bytes / us / 1e3, 100 * bytes / us / 1e3 / ceiling);
+        CK(cuGraphExecDestroy(x));
+    }
+    printf("\n");
+    fflush(stdout);
+    dev_free(dt); dev_free(dl); dev_free(dqs); dev_free(dq); dev_free(dout); dev_free(st); dev_free(part); dev_free(count);
+    free(qs); free(table); free(perm); free(a); free(step);
+}
+static void time_decode(const char *dir, const char *name, model_t m, bool decode)
+{
+    static const struct { int S, len; } shape[] = {{1, 128}, {1, 1024}, {1, 4096}, {1, 131072}, {64, 1024}, {64, 4096}, {256, 128}, {256, 1024}};
+    kernel_t k = load_cubin(dir, name);
+    int lens[256];
+    char label[100];
+    if (!k.fn) return;
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
+        for (int s = 0; s < shape[i].S; s++) lens[s] = shape[i].len;
+        snprintf(label, sizeof label, "%s %d x %d", name, shape[i].S, shape[i].len);
+        time_layers(label, k, m, shape[i].S, lens, NULL, decode);
+    }
+    random_state = 1;
+    for (int s = 0; s < 64; s++) lens[s] = 1 + rnd() % 8192;
+    snprintf(label, sizeof label, "%s 64 of 1..8192", name);
+    time_layers(label, k, m, 64, lens, NULL, decode);
+    for (int s = 0; s < 64; s++) lens[s] = s ? 256 : 65536;
+    snprintf(label, sizeof label, "%s one of 65536, 63 of 256", name);
+    time_layers(label, k, m, 64, lens, NULL, decode);
+}
+static void time_prefill(const char *dir, const char *name, model_t m)
+{
+    kernel_t k = load_cubin(dir, name);
+    char label[100];
+    if (!k.fn) return;
+    for (int n = 512; n <= 16384; n *= 2) {
+        snprintf(label, sizeof label, "%s prefill of %d", name, n);
+        time_layers(label, k, m, 1, &n, &n, false);
+    }
+    int lens[64], q[64];
+    for (int s = 0; s < 64; s++) { q[s] = s ? 1 : 1985; lens[s] = s ? 1024 : 1985; }
+    snprintf(label, sizeof label, "%s 1985 + 63 decode of 1024", name);
+    time_layers(label, k, m, 64, lens, q, false);
+}
+static void time_small(const char *dir)
+{
+    kernel_t k = load_cubin(dir, "argmax"), r = load_cubin(dir, "rope_3_16_32_8_128_128_1010");
+    dptr small = dev_zero(1 << 20), st = dev_zero(16);
+    for (int rows = 1; k.fn && rows <= 256; rows *= 8) {
+        argmax_args a = {.out = (void *)small, .x = (void *)pool, .best = (void *)(small + 4096), .count = (void *)(small + 16384), .rows = rows, .cols = 128256, .x_ld = 128256};
+        step_t s[16];
+        for (int i = 0; i < 16; i++) s[i] = (step_t){k, (128256 + CCC_ARGMAX_COLS - 1) / CCC_ARGMAX_COLS, (unsigned)rows, CCC_ARGMAX_THREADS, CCC_ARGMAX_SHARED_B, &a};
+        void *x = graph_of(s, 16, true);
+        printf("argmax %3d x 128256: %.2f us\n", rows, graph_time(x, 15) / 16);
+        CK(cuGraphExecDestroy(x));
+        dev_fill(small, 0, 1 << 20);
+    }
+    for (int T = 1; r.fn && T <= 4096; T *= 8) {
+        rope_model m = {{3, 16, 32, 8, 128}, 128, 1, 0, 1, 0};
+        i64 *pos = malloc(T * 8);
+        for (int t = 0; t < T; t++) pos[t] = t;
+        dptr dp = dev_copy(pos, T * 8);
+        rope_kv_args a = {.q_out = (void *)(pool + (1u << 30)), .q = (void *)pool, .k = (void *)(pool + 8192), .v = (void *)(pool + 10240), .table = (void *)(pool + (1u << 29)), .positions = (void *)dp, .slots = (void *)dp,
+                          .k_cache = (void *)(pool + (2ull << 30)), .v_cache = (void *)(pool + (2ull << 30)), .status = (void *)st, .block_stride = 65536, .head_stride = 8192, .T = T, .q_ld = 6144, .k_ld = 6144, .v_ld = 6144,
+                          .q_out_ld = 4096, .table_rows = 4096, .kv_blocks = 4096};
+        step_t s[16];
+        for (int i = 0; i < 16; i++) s[i] = (step_t){r, rope_grid(&m, T), 1, CCC_ROPE_THREADS, 0, &a};
+        void *x = graph_of(s, 16, true);
+        printf("rope_kv %4d tokens, 32/8 heads of 128: %.2f us\n", T, graph_time(x, 15) / 16);
+        CK(cuGraphExecDestroy(x));
+        dev_free(dp);
+        free(pos);
+    }
+    dev_free(small); dev_free(st);
+}
+static void time_all(const char *dir)
+{
+    pool_B = 9ull << 30;
+    pool = dev_alloc(pool_B);
+    fill_bf16(pool, pool_B);
+    kernel_t read = load_cubin(dir, "read");
+    if (read.fn) time_read(read);
+    time_decode(dir, "decode_16_32_8_128", (model_t){3, 16, 32, 8, 128}, true);
+    time_decode(dir, "decode_16_32_8_64", (model_t){3, 16, 32, 8, 64}, true);
+    time_decode(dir, "decode_32_9_3_64", (model_t){3, 32, 9, 3, 64}, true);
+    time_prefill(dir, "attn_3_16_32_8_128", (model_t){3, 16, 32, 8, 128});
+    time_prefill(dir, "attn_1_16_32_8_128", (model_t){1, 16, 32, 8, 128});
+    time_prefill(dir, "attn_3_16_32_8_64", (model_t){3, 16, 32, 8, 64});
+    time_decode(dir, "attn_1_16_32_8_128", (model_t){1, 16, 32, 8, 128}, false);
+    time_small(dir);
+    dev_free(pool);
+}
