@@ -10,7 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-typedef enum { ROLE_FLOAT, ROLE_IDS, ROLE_POSITIONS, ROLE_SLOTS, ROLE_TABLE, ROLE_SEQ_LENS, ROLE_QUERY_START } role;
+typedef enum { ROLE_FLOAT, ROLE_UNBOUND /* embeddings that stand for ids */, ROLE_IDS, ROLE_POSITIONS, ROLE_SLOTS, ROLE_TABLE, ROLE_SEQ_LENS, ROLE_QUERY_START } role;
 
 typedef struct { /* an input or weight: its data is made when first asked for, and kept */
     const char *name;
@@ -82,7 +82,8 @@ static int64_t int_at(const ccc_sample *s, const leaf *l, uint64_t i, uint64_t h
     case ROLE_TABLE: return n < s->S * s->B ? s->table[i] : 0;
     case ROLE_SEQ_LENS: return n < s->S ? s->len[i] : 0;
     case ROLE_QUERY_START: return n <= s->S ? s->start[i] : s->T;
-    case ROLE_FLOAT: return 0;
+    case ROLE_FLOAT:
+    case ROLE_UNBOUND: return 0;
     case ROLE_POSITIONS:
     case ROLE_SLOTS: break;
     }
@@ -143,6 +144,7 @@ static ccc_status fetch(void *payload, const char *name, ccc_tensor *t, ccc_err 
     for (uint32_t i = 0; i < s->n_leaves; i++) {
         leaf *l = &s->leaf[i];
         if (strcmp(name, l->name) != 0) continue;
+        if (l->role == ROLE_UNBOUND) return CCC_OK;
         if (!l->data) CCC_TRY(make_leaf(s, l, t, err));
         t->data = l->data;
         t->size_B = l->size_B;
@@ -246,6 +248,7 @@ static void read_roles(ccc_sample *s, const ccc_graph *g, int64_t *max_positions
         const ccc_type *t0 = n->n_in ? &g->value[n->in[0]].type : NULL;
         if (n->op == CCC_OP_embed || n->op == CCC_OP_gather) {
             set_role(s, g, n->in[1], ROLE_IDS, ccc_dim_eval(g, t0->dim[0], s->sym_value));
+            if (n->op == CCC_OP_embed) set_role(s, g, n->in[2], ROLE_UNBOUND, 0);
         } else if (n->op == CCC_OP_rope) {
             int64_t rows = ccc_dim_eval(g, g->value[n->in[1]].type.dim[0], s->sym_value);
             *max_positions = rows < *max_positions ? rows : *max_positions;

@@ -32,11 +32,13 @@ ccc_status ccc_fuse_new(ccc_fuse *f, ccc_graph *g, ccc_pass_ctx *ctx, const char
     size_t n = (size_t)g->n_nodes + g->n_groups + 1;
     f->mark = ccc_arena_alloc(ctx->scratch, n);
     f->refused = ccc_arena_alloc(ctx->scratch, n);
+    f->reason = ccc_arena_alloc(ctx->scratch, n * sizeof *f->reason);
+    f->always = ccc_arena_alloc(ctx->scratch, n * sizeof *f->always);
     f->next = ccc_arena_alloc(ctx->scratch, n * sizeof *f->next);
     f->far = ccc_arena_alloc(ctx->scratch, n * sizeof *f->far);
     f->seen = ccc_arena_alloc(ctx->scratch, n * sizeof *f->seen);
     f->stack = ccc_arena_alloc(ctx->scratch, n * sizeof *f->stack);
-    if (!f->mark || !f->refused || !f->next || !f->far || !f->seen || !f->stack) return ccc_pass_nomem(err, pass);
+    if (!f->mark || !f->refused || !f->reason || !f->always || !f->next || !f->far || !f->seen || !f->stack) return ccc_pass_nomem(err, pass);
     link_groups(f);
     return CCC_OK;
 }
@@ -78,13 +80,33 @@ unsigned ccc_region_open(const ccc_fuse *f, const ccc_region *r)
     return open;
 }
 
-void ccc_fuse_explain(const ccc_fuse *f, ccc_nid n, const char *reason)
+const char ccc_no_hooks[] = "the kernel of the anchor has no hooks";
+
+void ccc_explain_line(ccc_buf *out, const ccc_graph *g, const char *pass, ccc_nid n, const char *reason)
 {
-    if (!f->ctx->explain) return;
-    ccc_val v = f->g->node[n].out[0];
-    const char *name = f->g->value[v].name, *op = ccc_ops[f->g->node[n].op].name;
-    if (name) ccc_buf_printf(f->ctx->explain, "%s: %%%s (%s): %s\n", f->pass, name, op, reason);
-    else ccc_buf_printf(f->ctx->explain, "%s: %%%u (%s): %s\n", f->pass, v, op, reason);
+    if (!out) return;
+    ccc_val v = g->node[n].out[0];
+    const char *name = g->value[v].name, *op = ccc_ops[g->node[n].op].name;
+    if (name) ccc_buf_printf(out, "%s: %%%s (%s): %s\n", pass, name, op, reason);
+    else ccc_buf_printf(out, "%s: %%%u (%s): %s\n", pass, v, op, reason);
+}
+
+void ccc_fuse_explain(ccc_fuse *f, ccc_nid n, const char *reason)
+{
+    if (!f->reason[n] || reason != ccc_no_hooks) f->reason[n] = reason; /* any other reason says more */
+}
+
+void ccc_fuse_explain_always(ccc_fuse *f, ccc_nid n, const char *reason)
+{
+    f->reason[n] = reason;
+    f->always[n] = true;
+}
+
+ccc_status ccc_fuse_end(ccc_fuse *f, bool progress, ccc_err *err)
+{
+    for (ccc_nid n = 1; n < f->g->n_nodes; n++)
+        if (f->reason[n] && (f->always[n] || !f->g->node[n].group)) ccc_explain_line(f->ctx->explain, f->g, f->pass, n, f->reason[n]);
+    return progress ? ccc_graph_compact(f->g, NULL, err) : CCC_OK;
 }
 
 /* the lowest elementwise user of the region that has not been refused; 0: none */

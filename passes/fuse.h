@@ -43,12 +43,15 @@ typedef struct {
     ccc_users u;
     uint8_t *mark;              /* by node: in the region (one region at a time) */
     uint8_t *refused;           /* by node: asked and refused for this region */
+    const char **reason;        /* by node: for --explain */
+    bool *always;
     ccc_nid *next;              /* by node: the next member of its group, a ring */
     ccc_nid *far;               /* by node i: the last member of any group that has a member <= i, at least i */
     uint32_t *seen, epoch;      /* by node, for the search for cycles */
     ccc_nid *stack;
 } ccc_fuse;
 ccc_status ccc_fuse_new(ccc_fuse *f, ccc_graph *g, ccc_pass_ctx *ctx, const char *pass, ccc_err *err);
+ccc_status ccc_fuse_end(ccc_fuse *f, bool progress, ccc_err *err); /* prints the reasons, drops groups that became empty */
 
 /* Legality: may elementwise node `n` join region `r`? NULL: yes. Otherwise the reason, for --explain. */
 const char *ccc_fuse_illegal(ccc_fuse *f, const ccc_region *r, ccc_nid n);
@@ -67,8 +70,12 @@ bool ccc_region_grow(ccc_fuse *f, ccc_region *r);
 /* Makes the region one group (or, with `group` != 0, lets its nodes join that one). */
 ccc_status ccc_region_commit(ccc_fuse *f, const ccc_region *r, uint32_t group, ccc_err *err);
 
-/* one line: pass, value, reason */
-void ccc_fuse_explain(const ccc_fuse *f, ccc_nid n, const char *reason);
+/* Remembers why `n` was refused. ccc_fuse_end prints one line for each node that no group took after all: pass, value, op, reason.
+ * ..._always: also when the node is in a group (a norm that stayed apart from its matmul). */
+extern const char ccc_no_hooks[];
+void ccc_fuse_explain(ccc_fuse *f, ccc_nid n, const char *reason);
+void ccc_fuse_explain_always(ccc_fuse *f, ccc_nid n, const char *reason);
+void ccc_explain_line(ccc_buf *out, const ccc_graph *g, const char *pass, ccc_nid n, const char *reason); /* out may be NULL */
 /* after an allocation from the scratch arena failed */
 static inline ccc_status ccc_pass_nomem(ccc_err *err, const char *pass) { return ccc_fail(err, CCC_E_NOMEM, "pass %s: out of memory", pass); }
 #endif

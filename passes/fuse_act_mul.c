@@ -64,5 +64,5 @@ ccc_status ccc_pass_fuse_act_mul(ccc_graph *g, ccc_pass_ctx *ctx, bool *progress
         ccc_region_end(&f, &r);
         if (status != CCC_OK) return status;
     }
-    return CCC_OK;
+    return ccc_fuse_end(&f, *progress, err);
 }

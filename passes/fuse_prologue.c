@@ -92,19 +92,18 @@ static ccc_status norm_of_matmul(ccc_fuse *f, ccc_nid matmul, bool *progress, cc
     ccc_nid norm = norm_before(f, n->in[0], matmul, &why);
     if (!norm) return CCC_OK;
     ccc_region r;
-    ccc_region_start(f, &r, matmul, n->out[0]);
-    add_group(f, &r, matmul);
-    unsigned n_matmul = r.n, open = 0;
-    ccc_region_add(f, &r, norm);
+    ccc_region_start(f, &r, norm, n->in[0]);
     add_group(f, &r, norm);
-    for (unsigned i = n_matmul; i < r.n; i++) open += ccc_value_open(&f->u, f->mark, f->g->node[r.node[i]].out[0]);
+    unsigned open = ccc_region_open(f, &r); /* also what the matmul's own epilogue reads */
+    ccc_region_add(f, &r, matmul);
+    add_group(f, &r, matmul);
     if (f->ctx->caps.prologue_max_T < ccc_dim_max(f->g, f->g->value[n->in[0]].type.dim[0]))
         why = "the norm stays apart at this many rows (prologue_max_T)";
     else if (r.n >= CCC_REGION_MAX) why = "the group is full";
-    else if (!why && open) why = "the norm's input chain has a second result";
+    else if (!why && open > 1) why = "the norm's input chain has a second result";
     if (!why) why = ccc_fuse_illegal_set(f, r.node, r.n, 0);
     ccc_status status = CCC_OK;
-    if (why) ccc_fuse_explain(f, matmul, why);
+    if (why) ccc_fuse_explain_always(f, norm, why);
     else *progress = true, status = ccc_region_commit(f, &r, n->group, err);
     ccc_region_end(f, &r);
     return status;
@@ -118,5 +117,5 @@ ccc_status ccc_pass_fuse_prologue(ccc_graph *g, ccc_pass_ctx *ctx, bool *progres
         if (g->node[i].op == CCC_OP_rms_norm && ccc_is_unit_node(&f.u, i)) CCC_TRY(producers_of_norm(&f, i, progress, err));
     for (ccc_nid i = 1; i < g->n_nodes; i++)
         if (g->node[i].op == CCC_OP_matmul && ccc_is_unit_node(&f.u, i)) CCC_TRY(norm_of_matmul(&f, i, progress, err));
-    return *progress ? ccc_graph_compact(g, NULL, err) : CCC_OK; /* a norm's own group may be empty now */
+    return ccc_fuse_end(&f, *progress, err);
 }

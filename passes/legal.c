@@ -115,6 +115,22 @@ static unsigned count_aux(const ccc_fuse *f, const ccc_nid *node, unsigned n)
     return count;
 }
 
+/* Most instructions of a hook, counting a load for each operand. Nodes between two that are not elementwise are one hook; what stands
+ * before the halves of a pair is executed twice. */
+static unsigned count_instructions(const ccc_fuse *f, const ccc_nid *node, unsigned n)
+{
+    unsigned most = 0, here = 4; /* arguments, and one to say the result again */
+    bool slices = false;
+    for (unsigned i = 0; i < n; i++) {
+        const ccc_node *p = &f->g->node[node[i]];
+        if (p->op == CCC_OP_slice) here = slices ? here : 2 * here, slices = true;
+        else if (!is_hook_node(f, node[i])) here = 4;
+        else here += 1 + p->n_in;
+        most = here > most ? here : most;
+    }
+    return most;
+}
+
 /* most vectors of a hook that are alive at once, in the order of the nodes */
 static unsigned count_live(const ccc_fuse *f, const ccc_nid *node, unsigned n)
 {
@@ -142,18 +158,16 @@ const char *ccc_fuse_illegal_set(ccc_fuse *f, const ccc_nid *unsorted, unsigned 
         for (j = i; j && node[j - 1] > unsorted[i]; j--) node[j] = node[j - 1];
         node[j] = unsorted[i];
     }
-    unsigned n_ins = 4 + n_stores, n_aux = count_aux(f, node, n) + n_stores;
+    unsigned n_aux = count_aux(f, node, n) + n_stores;
     bool x_loaded = false;
     for (unsigned i = 0; i < n; i++) {
         const ccc_node *p = &f->g->node[node[i]];
-        if (p->op == CCC_OP_slice) n_ins *= i == 0 || f->g->node[node[i - 1]].op != CCC_OP_slice ? 2 : 1; /* before the halves: once for each */
-        n_ins += is_hook_node(f, node[i]) ? 1 + p->n_in : 0; /* itself, and at most a load for each operand */
         /* a norm whose input is made inside: one operand of that input is the x that the template loads by itself */
         x_loaded = x_loaded || (p->op == CCC_OP_rms_norm && f->mark[f->g->value[p->in[0]].def]);
     }
     if (x_loaded && n_aux) n_aux--;
     if ((int)n_aux > f->ctx->caps.max_aux) return "its hooks would have more memory operands than max_aux";
-    if (n_ins > CCC_HOOK_INS) return "its hooks would have too many instructions";
+    if (count_instructions(f, node, n) + n_stores > CCC_HOOK_INS) return "its hooks would have too many instructions";
     if (count_live(f, node, n) > CCC_HOOK_LIVE) return "too many vectors would be in registers at once";
     if (reenters(f, node, n)) return "a path leaves the group and comes back to it";
     return NULL;
@@ -177,7 +191,7 @@ const char *ccc_fuse_illegal(ccc_fuse *f, const ccc_region *r, ccc_nid nid)
     if (!(ccc_ops[n->op].flags & CCC_ELTWISE)) return "it is not elementwise";
     if (f->u.weight[n->out[0]]) return "it is weight data, made when weights are attached";
     if (n->group) return "it is in another group";
-    if (r->hooks == CCC_HOOKS_NONE) return "the kernel of the anchor has no hooks";
+    if (r->hooks == CCC_HOOKS_NONE) return ccc_no_hooks;
     if (r->hooks == CCC_HOOKS_CAST && (r->n > 1 || n->op != CCC_OP_cast || t->dtype != CCC_BF16))
         return "the kernel of the anchor takes a cast to bf16 and nothing else";
     if (t->rank != 2 || !ccc_dim_equal(t->dim[0], r->rows)) return "it has other rows";

@@ -13,12 +13,6 @@ typedef struct {
     unsigned n;
 } siblings;
 
-static void explain(siblings *s, ccc_nid n, const char *why)
-{
-    ccc_fuse f = {.g = s->g, .ctx = s->ctx, .pass = "merge_siblings"};
-    ccc_fuse_explain(&f, n, why);
-}
-
 /* collects the ungrouped matmuls of x whose weights can be joined with the first one's */
 static void collect(siblings *s, ccc_val x, ccc_nid first)
 {
@@ -31,12 +25,12 @@ static void collect(siblings *s, ccc_val x, ccc_nid first)
         const char *why = NULL;
         if (!s->u.weight[n->in[1]]) why = "its second operand is not weight data";
         else if (ccc_n_uses(&s->u, n->in[1]) != 1) why = "its weight has other users, which would need a copy of it";
-        else if (w->dtype != w0->dtype) why = "its weight has another dtype than its sibling's";
-        else if (s->n == CCC_MAX_IN) why = "a concat has no room for more";
+        bool own = why != NULL; /* then it is said when the node itself is the first one */
+        if (!own && w->dtype != w0->dtype) why = "its weight has another dtype than its sibling's";
+        if (!own && s->n == CCC_MAX_IN) why = "a concat has no room for more";
         if (!why) s->sib[s->n++] = i;
-        else if (ccc_n_uses(&s->u, x) > 1) explain(s, i, why);
-        if (why && i == first) s->n = 0;
-        if (why && i == first) return;
+        else if (ccc_n_uses(&s->u, x) > 1 && own == (i == first)) ccc_explain_line(s->ctx->explain, s->g, "merge_siblings", i, why);
+        if (own && i == first) return;
     }
 }
 

@@ -144,7 +144,7 @@ static ccc_status put_groups(options *o, const ccc_graph *g, ccc_err *err)
     unsigned n;
     CCC_TRY(ccc_group_list(g, o->mem, &unit, &n, err));
     for (unsigned i = 0; i < n; i++) put_unit(&o->text, g, &unit[i]);
-    ccc_buf_printf(&o->text, "%u kernels\n", n);
+    ccc_buf_printf(&o->text, "%u kernel%s\n", n, n == 1 ? "" : "s");
     return CCC_OK;
 }
 
