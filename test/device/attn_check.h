@@ -16,6 +16,9 @@
 #include "../../compiler/kernels/cuda/sincos.h"
 
 typedef unsigned long long dptr;
+#ifdef EMULATE
+#include "attn_check_emu.h"
+#else
 typedef struct { void *fn; } kernel_t;
 typedef struct { void *func; unsigned grid[3], block[3], shared; void **params, **extra; void *kern, *ctx; } node_params; /* CUDA_KERNEL_NODE_PARAMS_v2 */
 typedef struct { unsigned char from_port, to_port, type, reserved[5]; } edge_data;                                      /* CUgraphEdgeData */
@@ -100,6 +103,9 @@ static void *graph_of(const step_t *s, int n, bool programmatic)
     CK(cuGraphDestroy(g));
     return exec;
 }
+static inline void dev_sync(void) { CK(cuCtxSynchronize()); }
+static inline void graph_launch(void *exec) { CK(cuGraphLaunch(exec, stream)); }
+static inline void graph_free(void *exec) { CK(cuGraphExecDestroy(exec)); }
 static int by_float(const void *a, const void *b) { float x = *(const float *)a, y = *(const float *)b; return (x > y) - (x < y); }
 /* median time of a replay in microseconds */
 static double graph_time(void *exec, int runs)
@@ -115,6 +121,30 @@ static double graph_time(void *exec, int runs)
     qsort(ms, runs, sizeof *ms, by_float);
     return ms[runs / 2] * 1e3;
 }
+static kernel_t load_kernel(const char *dir, const char *name)
+{
+    char path[600];
+    void *module;
+    kernel_t k = {NULL};
+    snprintf(path, sizeof path, "%s/%s.cubin", dir, name);
+    FILE *f = fopen(path, "rb");
+    if (!f) return k;
+    char *data = calloc(1, 1 << 20);
+    size_t n = fread(data, 1, (1 << 20) - 1, f);
+    fclose(f);
+    if (n) {
+        CK(cuModuleLoadData(&module, data));
+        CK(cuModuleGetFunction(&k.fn, module, "ccc_kernel"));
+    }
+    free(data);
+    return k;
+}
+enum { RUNS = 10, CHAIN_RUNS = 50 };
+#define KERNEL_SUFFIX ".cubin"
+#define CHAIN_ROPE "rope_3_16_32_8_128_128_1010"
+#define CHAIN_DECODE "decode_16_32_8_128"
+#define CHAIN_MODEL ((model_t){3, 16, 32, 8, 128})
+#endif
 
 /* ---- numbers ---------------------------------------------------------------------------------------------------------------------- */
 static uint32_t random_state = 1;

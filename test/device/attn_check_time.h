@@ -19,7 +19,7 @@ static void time_read(kernel_t k)
     double us = graph_time(g, 15);
     ceiling = a.bytes / us / 1e3;
     printf("read 4 GiB: %.0f us, %.0f GB/s\n", us, ceiling);
-    CK(cuGraphExecDestroy(g));
+    graph_free(g);
     dev_free(out);
 }
 /* n layers of one attention; returns through printf both kinds of edges */
@@ -62,7 +62,7 @@ static void time_layers(const char *label, kernel_t k, model_t m, int S, const i
         double us = graph_time(x, 15) / layers;
         if (qlens) printf("  %s edges %9.2f us %5.0f TFLOP/s", pdl ? "programmatic" : "full", us, flop / us / 1e6);
         else printf("  %s edges %9.2f us %5.0f GB/s (%3.0f %%)", pdl ? "programmatic" : "full", us, bytes / us / 1e3, 100 * bytes / us / 1e3 / ceiling);
-        CK(cuGraphExecDestroy(x));
+        graph_free(x);
     }
     printf("\n");
     fflush(stdout);
@@ -72,7 +72,7 @@ static void time_layers(const char *label, kernel_t k, model_t m, int S, const i
 static void time_decode(const char *dir, const char *name, model_t m, bool decode)
 {
     static const struct { int S, len; } shape[] = {{1, 128}, {1, 1024}, {1, 4096}, {1, 131072}, {64, 1024}, {64, 4096}, {256, 128}, {256, 1024}};
-    kernel_t k = load_cubin(dir, name);
+    kernel_t k = load_kernel(dir, name);
     int lens[256];
     char label[100];
     if (!k.fn) return;
@@ -91,7 +91,7 @@ static void time_decode(const char *dir, const char *name, model_t m, bool decod
 }
 static void time_prefill(const char *dir, const char *name, model_t m)
 {
-    kernel_t k = load_cubin(dir, name);
+    kernel_t k = load_kernel(dir, name);
     char label[100];
     if (!k.fn) return;
     for (int n = 512; n <= 16384; n *= 2) {
@@ -105,7 +105,7 @@ static void time_prefill(const char *dir, const char *name, model_t m)
 }
 static void time_small(const char *dir)
 {
-    kernel_t k = load_cubin(dir, "argmax"), r = load_cubin(dir, "rope_3_16_32_8_128_128_1010");
+    kernel_t k = load_kernel(dir, "argmax"), r = load_kernel(dir, "rope_3_16_32_8_128_128_1010");
     dptr small = dev_zero(1 << 20), st = dev_zero(16);
     for (int rows = 1; k.fn && rows <= 256; rows *= 8) {
         argmax_args a = {.out = (void *)small, .x = (void *)pool, .best = (void *)(small + 4096), .count = (void *)(small + 16384), .rows = rows, .cols = 128256, .x_ld = 128256};
@@ -113,7 +113,7 @@ static void time_small(const char *dir)
         for (int i = 0; i < 16; i++) s[i] = (step_t){k, (128256 + CCC_ARGMAX_COLS - 1) / CCC_ARGMAX_COLS, (unsigned)rows, CCC_ARGMAX_THREADS, CCC_ARGMAX_SHARED_B, &a};
         void *x = graph_of(s, 16, true);
         printf("argmax %3d x 128256: %.2f us\n", rows, graph_time(x, 15) / 16);
-        CK(cuGraphExecDestroy(x));
+        graph_free(x);
         dev_fill(small, 0, 1 << 20);
     }
     for (int T = 1; r.fn && T <= 4096; T *= 8) {
@@ -128,7 +128,7 @@ static void time_small(const char *dir)
         for (int i = 0; i < 16; i++) s[i] = (step_t){r, rope_grid(&m, T), 1, CCC_ROPE_THREADS, 0, &a};
         void *x = graph_of(s, 16, true);
         printf("rope_kv %4d tokens, 32/8 heads of 128: %.2f us\n", T, graph_time(x, 15) / 16);
-        CK(cuGraphExecDestroy(x));
+        graph_free(x);
         dev_free(dp);
         free(pos);
     }
@@ -139,7 +139,7 @@ static void time_all(const char *dir)
     pool_B = 9ull << 30;
     pool = dev_alloc(pool_B);
     fill_bf16(pool, pool_B);
-    kernel_t read = load_cubin(dir, "read");
+    kernel_t read = load_kernel(dir, "read");
     if (read.fn) time_read(read);
     time_decode(dir, "decode_16_32_8_128", (model_t){3, 16, 32, 8, 128}, true);
     time_decode(dir, "decode_16_32_8_64", (model_t){3, 16, 32, 8, 64}, true);
