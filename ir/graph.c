@@ -175,7 +175,6 @@ static ccc_status infer(const ccc_graph *g, const ccc_node *n, const ccc_type *t
     const ccc_op_info *op = &ccc_ops[n->op];
     if (type) out[0] = *type;
     CCC_TRY(ccc_op_infer(g, n, out, err));
-    if (out[0].dtype == CCC_NONE) return ccc_fail(err, CCC_E_TYPE, "%s: needs a type", op->name);
     if (!type || ccc_type_equal(type, &out[0])) return CCC_OK;
     char is[CCC_TYPE_TEXT], given[CCC_TYPE_TEXT];
     return ccc_fail(err, CCC_E_TYPE, "%s: yields %s, not %s", op->name, ccc_type_text(g, &out[0], is), ccc_type_text(g, type, given));

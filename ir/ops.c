@@ -366,6 +366,7 @@ ccc_status ccc_op_infer(const ccc_graph *g, const ccc_node *n, ccc_type out[CCC_
         if (op->attr[i].kind == CCC_ATTR_FLOAT && !isfinite(n->attr[i].f)) return bad_attr(n, op->attr[i].name, "finite", err);
     if (op->flags & CCC_LEAF && out[0].dtype != CCC_NONE) CCC_TRY(ccc_type_check(g, &out[0], err));
     CCC_TRY(op->type(g, n, out, err));
+    if (out[0].dtype == CCC_NONE) return ccc_fail(err, CCC_E_TYPE, "%s: needs a type", op->name);
     for (unsigned i = 0; i < op->n_out; i++) CCC_TRY(ccc_type_check(g, &out[i], err));
     return CCC_OK;
 }
