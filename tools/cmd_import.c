@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const char program[] = "ccc import";
-enum { N_OWN = 3, N_SHAPING = 6 };
+enum { N_OWN = 4, N_SHAPING = 6 };
 static const char *const shaping[N_SHAPING][2] = {
     { "--outputs", "LIST" }, { "--max-num-batched-tokens", "N" }, { "--max-num-seqs", "N" }, { "--max-model-len", "N" }, { "--kv-block-size", "N" }, { "--kv-layout", "NAME" },
 };
@@ -26,18 +26,12 @@ static const char *help_of(const char *flag)
     return "";
 }
 
-static bool ends_in(const char *s, const char *tail)
-{
-    size_t n = strlen(s), k = strlen(tail);
-    return n >= k && strcmp(s + n - k, tail) == 0;
-}
-
-static ccc_status import_model(const char *model, const char *out, const ccc_import_args *args, ccc_err *err)
+static ccc_status import_model(const char *model, const char *out, bool as_text, const ccc_import_args *args, ccc_err *err)
 {
     ccc_graph *g = NULL;
     ccc_buf text = { 0 };
     ccc_status st = ccc_import(&g, model, args, err);
-    if (st == CCC_OK) st = ends_in(out, ".ir") ? ccc_ir_print(g, &text) : ccc_json_write(g, &text);
+    if (st == CCC_OK) st = as_text ? ccc_ir_print(g, &text) : ccc_json_write(g, &text);
     if (st == CCC_E_NOMEM && g) ccc_fail(err, st, "out of memory");
     if (st == CCC_OK) st = ccc_write_file(out, text.data, text.size_B, err);
     ccc_buf_free(&text);
@@ -50,12 +44,13 @@ int cmd_import(int argc, char **argv)
     ccc_config config;
     opt_list ignore = { 0 };
     const char *out = NULL, *model = NULL;
-    bool list = false;
+    bool list = false, as_text = false;
     int n_args;
     ccc_config_init(&config);
     opt_set set = { set_option, &config };
     opt opts[N_OWN + N_SHAPING + 1] = {
-        { "-o", OPT_TEXT, &out, "FILE", "where the graph goes: model.json, or text if FILE ends in .ir; - is standard output, as JSON" },
+        { "-o", OPT_TEXT, &out, "FILE", "where the graph goes; - is standard output" },
+        { "--text", OPT_FLAG, &as_text, NULL, "write the text form, not model.json" },
         { "--ignore-config-key", OPT_LIST, &ignore, "KEY", "pass over a key of config.json that ccc does not know; may be given again" },
         { "--list-architectures", OPT_FLAG, &list, NULL, "print the architectures that can be imported, one a line" },
     };
@@ -72,5 +67,5 @@ int cmd_import(int argc, char **argv)
     if (!out) return opt_usage(program, "no output given; use -o FILE");
     ccc_err err = { 0 };
     ccc_import_args args = { ignore.item, ignore.n, &config };
-    return import_model(model, out, &args, &err) == CCC_OK ? 0 : opt_fail("ccc", &err);
+    return import_model(model, out, as_text, &args, &err) == CCC_OK ? 0 : opt_fail("ccc", &err);
 }
