@@ -358,9 +358,9 @@ static ccc_status check_outputs(const plan_builder *b, ccc_err *err)
 ccc_status plan_program(ccc_plan *p, const ccc_graph *g, uint32_t mode, int64_t t_min, int64_t t_max, ccc_err *err)
 {
     plan_builder b = { .plan = p, .g = g, .mode = mode, .t_min = t_min, .t_max = t_max };
-    ccc_group_info *unit;
-    unsigned n_units;
-    uint64_t arena_B;
+    ccc_group_info *unit = NULL;
+    unsigned n_units = 0;
+    uint64_t arena_B = 0;
     CCC_TRY(place_inputs(&b, err));
     CCC_TRY(ccc_group_list(g, p->mem, &unit, &n_units, err));
     for (b.unit = 0; b.unit < n_units; b.unit++) {

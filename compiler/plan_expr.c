@@ -55,7 +55,7 @@ static bool fold(int op, int64_t x, int64_t y, int64_t *out)
 uint32_t px_op(plan_builder *b, int op, uint32_t x, uint32_t y)
 {
     if (b->oom) return 0;
-    int64_t cx, cy, r;
+    int64_t cx = 0, cy = 0, r;
     bool kx = as_const(b, x, &cx), ky = as_const(b, y, &cy);
     if (kx && ky && fold(op, cx, cy, &r)) return px_const(b, r);
     if (ky && ((cy == 1 && (op == CCART_X_MUL || op == CCART_X_CEILDIV)) || (cy == 0 && (op == CCART_X_ADD || op == CCART_X_SUB)))) return x;

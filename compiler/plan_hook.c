@@ -73,7 +73,7 @@ static ccc_status operand(hook_writer *w, ccc_val v, uint16_t *out)
 
 static ccc_status write_node(hook_writer *w, const ccc_node *n)
 {
-    uint16_t a, b = 0, r;
+    uint16_t a = 0, b = 0, r = 0;
     CCC_TRY(operand(w, n->in[0], &a));
     if (n->n_in > 1) CCC_TRY(operand(w, n->in[1], &b));
     if (n->op == CCC_OP_cast) {
@@ -104,7 +104,7 @@ static ccc_status write_part(hook_writer *w, ccc_part_kind part)
 static ccc_status write_pair(hook_writer *w)
 {
     const ccc_part *pre = &w->u->part[CCC_PART_PRE], *epi = &w->u->part[CCC_PART_EPILOGUE];
-    uint16_t half[2];
+    uint16_t half[2] = { 0 };
     for (unsigned i = 0; i < 2; i++) CCC_TRY(emit(w, (ccc_hook_ins){ .kind = CCC_HOOK_ARG, .a = (uint16_t)i }, &half[i]));
     for (unsigned i = 0; i < 2 && pre->n; i++) {
         w->n_env = 0;
@@ -127,7 +127,7 @@ ccc_status plan_hook(plan_builder *b, plan_kernel *k, const ccc_group_info *u, c
     if (k->req.n_hooks == sizeof k->req.hook / sizeof *k->req.hook) return ccc_fail(err, CCC_E_UNSUPPORTED, "group %u needs too many hooks", u->group);
     hook_writer w = { .b = b, .u = u, .h = &k->req.hook[k->req.n_hooks++], .part = part, .err = err };
     w.h->name = name;
-    uint16_t r;
+    uint16_t r = 0;
     if (pair) {
         CCC_TRY(write_pair(&w));
     } else {

@@ -72,8 +72,8 @@ static ccc_status plan_gather(plan_builder *b, const ccc_group_info *u, ccc_err 
     const ccc_node *n = &b->g->node[u->anchor];
     bool embed = n->op == CCC_OP_embed;
     const ccc_type *table = type_of(b, n->in[0]);
-    uint32_t rows, first = b->n_params, table_rows;
-    int64_t cols;
+    uint32_t rows = 0, first = b->n_params, table_rows = 0;
+    int64_t cols = 0;
     CCC_TRY(need_dtype(b, n->in[0], CCC_BF16, "the table of a gather", err));
     CCC_TRY(need_dtype(b, n->in[1], CCC_I32, "the index of a gather", err));
     CCC_TRY(shape(b, n->out[0], &rows, &cols, err));
@@ -102,8 +102,8 @@ static ccc_status norm_input(plan_builder *b, const ccc_group_info *u, ccc_err *
 
 static ccc_status plan_rows(plan_builder *b, const ccc_group_info *u, ccc_err *err)
 {
-    uint32_t rows, first = b->n_params;
-    int64_t cols;
+    uint32_t rows = 0, first = b->n_params;
+    int64_t cols = 0;
     CCC_TRY(norm_input(b, u, err));
     CCC_TRY(float_result(b, u->result[0], err));
     CCC_TRY(shape(b, u->result[0], &rows, &cols, err));
@@ -147,8 +147,8 @@ static bool wide_rows(plan_builder *b, const ccc_group_info *u)
 
 static ccc_status plan_elt(plan_builder *b, const ccc_group_info *u, ccc_err *err)
 {
-    uint32_t rows, first = b->n_params;
-    int64_t cols;
+    uint32_t rows = 0, first = b->n_params;
+    int64_t cols = 0;
     CCC_TRY(float_result(b, u->result[0], err));
     CCC_TRY(shape(b, u->result[0], &rows, &cols, err));
     bool wide = cols % 8 == 0 && wide_rows(b, u);
@@ -393,8 +393,8 @@ static ccc_status plan_rope(plan_builder *b, const ccc_group_info *u, ccc_err *e
 {
     const ccc_node *a = &b->g->node[u->anchor];
     rope_facts f = { 0 };
-    uint32_t T, first = b->n_params;
-    int64_t cols;
+    uint32_t T = 0, first = b->n_params;
+    int64_t cols = 0;
     look_rope(b, u, &f);
     ccc_val rows_of = f.q ? f.q : f.k;
     CCC_TRY(shape(b, rows_of, &T, &cols, err));
@@ -419,7 +419,7 @@ typedef struct { int64_t hq, hkv, d, block, layout; uint32_t T, S; bool decode; 
 static ccc_status look_attention(plan_builder *b, const ccc_group_info *u, attention_facts *f, ccc_err *err)
 {
     const ccc_node *n = &b->g->node[u->anchor];
-    int64_t cols;
+    int64_t cols = 0;
     CCC_TRY(shape(b, n->in[0], &f->T, &cols, err));
     CCC_TRY(px_dim(&f->S, b, b->g, type_of(b, n->in[3])->dim[0], err));
     f->hkv = cache_dim(b, n->in[1], 0);
@@ -489,8 +489,8 @@ static ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_e
 static ccc_status plan_argmax(plan_builder *b, const ccc_group_info *u, ccc_err *err)
 {
     const ccc_node *n = &b->g->node[u->anchor];
-    uint32_t rows, first = b->n_params;
-    int64_t cols, rows_max = ccc_dim_max(b->g, type_of(b, n->in[0])->dim[0]);
+    uint32_t rows = 0, first = b->n_params;
+    int64_t cols = 0, rows_max = ccc_dim_max(b->g, type_of(b, n->in[0])->dim[0]);
     CCC_TRY(need_dtype(b, n->in[0], CCC_F32, "the input of argmax", err));
     CCC_TRY(shape(b, n->in[0], &rows, &cols, err));
     plan_kernel k = new_kernel(b, "argmax", CCC_ARGMAX_THREADS, sizeof(argmax_args));

@@ -128,7 +128,7 @@ static ccc_status add_segment(ccc_plan *p, uint32_t weight, const ccc_graph *g, 
 {
     const ccart_weight *w = &p->weight[weight];
     ccart_segment s = { .weight = weight, .source = "", .row_group = 1, .load_program = UINT32_MAX, .random_program = UINT32_MAX };
-    int64_t rows, cols, half = 0;
+    int64_t rows = 0, cols = 0, half = 0;
     type_shape(&g->value[v].type, &rows, &cols);
     uint64_t dst_row_B = ccc_dtype_bytes((ccc_dtype)w->dtype, (uint64_t)cols);
     s.dst_B = (uint64_t)*row * dst_row_B;
