@@ -116,7 +116,7 @@ static void *copy(const void *p, size_t n)
     return m;
 }
 
-enum { HEADER_B = 40 };
+enum { HEADER_B = 40, HAS_PTX = 1, WAITS = 2 };
 static void write_object(ccc_buf *b, const ccc_kernel_code *k)
 {
     ccc_buf_u32(b, k->n_regs);
@@ -124,7 +124,7 @@ static void write_object(ccc_buf *b, const ccc_kernel_code *k)
     ccc_buf_u32(b, k->stack_B);
     ccc_buf_u32(b, k->n_advice);
     ccc_buf_u32(b, k->entry_B);
-    ccc_buf_u32(b, k->ptx != NULL);
+    ccc_buf_u32(b, (k->ptx ? HAS_PTX : 0) | (k->waits ? WAITS : 0));
     ccc_buf_u64(b, k->ptx_B);
     ccc_buf_u64(b, k->code_B);
     ccc_buf_put(b, k->ptx, k->ptx_B);
@@ -146,19 +146,20 @@ static ccc_status read_object(ccc_kernel_code *k, bool *whole, const ccc_buf *b,
     *whole = false;
     if (b->size_B < HEADER_B) return CCC_OK;
     uint64_t left_B = b->size_B - HEADER_B, ptx_B = get_u64(p + 24), code_B = get_u64(p + 32);
-    if (ptx_B > left_B || code_B != left_B - ptx_B || get_u32(p + 20) > 1) return CCC_OK;
+    if (ptx_B > left_B || code_B != left_B - ptx_B || get_u32(p + 20) > (HAS_PTX | WAITS)) return CCC_OK;
     k->n_regs = get_u32(p);
     k->spill_B = get_u32(p + 4);
     k->stack_B = get_u32(p + 8);
     k->n_advice = get_u32(p + 12);
     k->entry_B = get_u32(p + 16);
-    if (get_u32(p + 20)) k->ptx = copy(p + HEADER_B, ptx_B);
+    bool has_ptx = get_u32(p + 20) & HAS_PTX;
+    k->waits = get_u32(p + 20) & WAITS;
+    if (has_ptx) k->ptx = copy(p + HEADER_B, ptx_B);
     if (code_B) k->code = copy(p + HEADER_B + ptx_B, code_B);
     k->ptx_B = ptx_B;
     k->code_B = code_B;
     k->cached = *whole = true;
-    if ((get_u32(p + 20) && !k->ptx) || (code_B && !k->code))
-        return ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    if ((has_ptx && !k->ptx) || (code_B && !k->code)) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     return CCC_OK;
 }
 
@@ -235,23 +236,20 @@ static ccc_status finish(ccc_codegen *c, const ccc_kernel_req *r, ccc_buf *emitt
 static ccc_status compile(ccc_codegen *c, const ccc_template *t, const ccc_kernel_req *r, ccc_kernel_code *k,
                           ccc_err *err)
 {
-    ccc_buf emitted = {0}, ll = {0};
-    ccc_specialise_times times = {0};
+    ccc_specialised made = {0};
     double ptxas_s = 0;
-    bool want_ll = c->args.dump_dir != NULL;
+    bool dumping = c->args.dump_dir != NULL;
     ccc_status s = dump_hooks(c, r, k->entry, err);
-    if (s == CCC_OK)
-        s = ccc_specialise(&emitted, t, r, k->entry, c->args.opt_level, want_ll ? &ll : NULL, &times, err);
-    if (s == CCC_OK && want_ll)
-        s = ll.failed ? ccc_fail(err, CCC_E_NOMEM, "out of memory")
-                      : dump(c, k->entry, ".ll", ll.data, ll.size_B, err);
-    if (s == CCC_OK) s = finish(c, r, &emitted, k, &ptxas_s, err);
-    ccc_buf_free(&emitted);
-    ccc_buf_free(&ll);
+    if (s == CCC_OK) s = ccc_specialise(&made, t, r, k->entry, c->args.opt_level, dumping, err);
+    if (s == CCC_OK && dumping) s = dump(c, k->entry, ".ll", made.ll.data, made.ll.size_B, err);
+    if (s == CCC_OK) s = finish(c, r, &made.code, k, &ptxas_s, err);
+    k->waits = made.waits;
+    ccc_buf_free(&made.code);
+    ccc_buf_free(&made.ll);
     pthread_mutex_lock(&c->lock);
-    c->times.parse_s += times.parse_s;
-    c->times.optimise_s += times.optimise_s;
-    c->times.emit_s += times.emit_s;
+    c->times.parse_s += made.parse_s;
+    c->times.optimise_s += made.optimise_s;
+    c->times.emit_s += made.emit_s;
     c->times.ptxas_s += ptxas_s;
     c->times.n_compiled += s == CCC_OK;
     pthread_mutex_unlock(&c->lock);
@@ -376,7 +374,7 @@ void ccc_codegen_free(ccc_codegen *c)
 void ccc_codegen_versions(ccc_codegen *c, const char **llvm, const char **ptxas, const char **templates)
 {
     *llvm = LLVM_VERSION_STRING;
-    *ptxas = ptxas_version(c, NULL) == CCC_OK ? c->ptxas : "none";
+    *ptxas = ptxas_version(c, NULL) == CCC_OK ? c->ptxas : "unusable"; /* compiling a kernel will say why */
     *templates = c->templates;
 }
 

@@ -45,6 +45,7 @@ typedef struct { /* from malloc by ccc_kernel_release */
     bool cached;
     uint32_t n_advice;                /* cuda with ptxas: its C75xx lines (serialised wgmma and the like); 0 in a good kernel */
     char entry[64];                   /* the kernel's symbol: "ccc_<template>_<16 hex digits of its key>", the same on every machine */
+    bool waits;                       /* cuda: every block can be shown to wait for the kernel before it, so that it may be launched programmatically */
 } ccc_kernel_code;
 
 typedef struct ccc_codegen ccc_codegen; /* thread-safe: ccc_codegen_kernel may be called from several threads */

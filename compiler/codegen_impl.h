@@ -16,14 +16,16 @@ typedef struct { /* one row of kernel.def */
 extern const ccc_template ccc_templates[]; /* ends with name NULL */
 const ccc_template *ccc_template_find(const char *name, ccc_target_kind kind);
 
-/* ---- specialise.c. Fills the constants and hooks of `t`, optimises and emits PTX (cuda) or a relocatable
- * ELF object (host). `req` must be whole and valid (ccc_codegen_kernel checks it). */
+/* ---- specialise.c. Fills the constants and hooks of `t`, optimises and emits. `req` must be whole and valid
+ * (ccc_codegen_kernel checks it). */
 typedef struct {
+    ccc_buf code, ll; /* PTX (cuda) or a relocatable ELF object (host); the optimised IR if it is wanted. Free
+                         both, also after an error */
+    bool waits;       /* as in ccc_kernel_code */
     double parse_s, optimise_s, emit_s;
-} ccc_specialise_times;
-ccc_status ccc_specialise(ccc_buf *out, const ccc_template *t, const ccc_kernel_req *req, const char *entry,
-                          int opt_level, ccc_buf *ll /* NULL, or receives the optimised IR */,
-                          ccc_specialise_times *times, ccc_err *err);
+} ccc_specialised;
+ccc_status ccc_specialise(ccc_specialised *out, const ccc_template *t, const ccc_kernel_req *req,
+                          const char *entry, int opt_level, bool want_ll, ccc_err *err);
 
 /* ---- hook.c */
 ccc_status ccc_hook_check(const ccc_hook *h,

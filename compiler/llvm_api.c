@@ -22,7 +22,7 @@ static ccc_status resolve(void *lib)
         size_t at;
     } table[] = {
 #define F(name) {"LLVM" #name, offsetof(ccc_llvm, name)},
-        CCC_LLVM_FUNCTIONS(F)
+#include "llvm_api.def"
 #undef F
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {

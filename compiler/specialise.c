@@ -7,6 +7,7 @@
 #include <time.h>
 #include "codegen_impl.h"
 #include "hook_emit.h"
+#include "pdl_check.h"
 
 typedef struct { /* one specialisation under way; unset fields are NULL */
     const ccc_llvm *L;
@@ -281,8 +282,6 @@ static ccc_status parse(job *j, LLVMValueRef *entry, const char *name, ccc_err *
 {
     const ccc_llvm *L = j->L;
     size_t size_B = (size_t)(j->t->bc_end - j->t->bc);
-    if (!size_B)
-        return ccc_fail(err, CCC_E_UNSUPPORTED, "template '%s' was not there when ccc was built", j->t->name);
     LLVMMemoryBufferRef bc =
         L->CreateMemoryBufferWithMemoryRange((const char *)j->t->bc, size_B, j->t->name, 0);
     LLVMBool failed = L->ParseBitcodeInContext2(j->ctx, bc, &j->m);
@@ -298,8 +297,7 @@ static ccc_status parse(job *j, LLVMValueRef *entry, const char *name, ccc_err *
     return CCC_OK;
 }
 
-static ccc_status run(job *j, ccc_buf *out, const char *name, int level, ccc_buf *ll,
-                      ccc_specialise_times *times, ccc_err *err)
+static ccc_status run(job *j, ccc_specialised *out, const char *name, int level, bool want_ll, ccc_err *err)
 {
     LLVMValueRef entry = NULL;
     double t0 = now();
@@ -313,26 +311,30 @@ static ccc_status run(job *j, ccc_buf *out, const char *name, int level, ccc_buf
     double t1 = now();
     CCC_TRY(optimise(j, level, err));
     double t2 = now();
-    if (ll) {
+    if (want_ll) {
         char *text = j->L->PrintModuleToString(j->m);
-        ccc_buf_put(ll, text, strlen(text));
+        ccc_buf_put(&out->ll, text, strlen(text));
         j->L->DisposeMessage(text);
     }
     CCC_TRY(check_calls(j, entry, err));
+    if (j->t->flags & CCC_TEMPLATE_PDL) CCC_TRY(ccc_pdl_waits(j->L, entry, &out->waits, err));
     double t3 = now();
-    CCC_TRY(emit(j, out, err));
-    *times = (ccc_specialise_times){t1 - t0, t2 - t1, now() - t3};
-    return CCC_OK;
+    CCC_TRY(emit(j, &out->code, err));
+    out->parse_s = t1 - t0;
+    out->optimise_s = t2 - t1;
+    out->emit_s = now() - t3;
+    return out->ll.failed ? ccc_fail(err, CCC_E_NOMEM, "out of memory") : CCC_OK;
 }
 
-ccc_status ccc_specialise(ccc_buf *out, const ccc_template *t, const ccc_kernel_req *req, const char *entry,
-                          int opt_level, ccc_buf *ll, ccc_specialise_times *times, ccc_err *err)
+ccc_status ccc_specialise(ccc_specialised *out, const ccc_template *t, const ccc_kernel_req *req,
+                          const char *entry, int opt_level, bool want_ll, ccc_err *err)
 {
     job j = {.t = t, .req = req};
+    memset(out, 0, sizeof *out);
     CCC_TRY(ccc_llvm_get(&j.L, err));
     j.ctx = j.L->ContextCreate();
     j.L->ContextSetDiagnosticHandler(j.ctx, on_diagnostic, &j);
-    ccc_status s = run(&j, out, entry, opt_level, ll, times, err);
+    ccc_status s = run(&j, out, entry, opt_level, want_ll, err);
     if (j.tm) j.L->DisposeTargetMachine(j.tm);
     if (j.m) j.L->DisposeModule(j.m);
     j.L->ContextDispose(j.ctx);

@@ -50,7 +50,7 @@ static ccc_kernel_code build(ccc_codegen *c, const ccc_kernel_req *r)
 static bool same_code(const ccc_kernel_code *a, const ccc_kernel_code *b)
 {
     return !strcmp(a->entry, b->entry) && a->ptx_B == b->ptx_B && a->code_B == b->code_B && (!a->ptx_B || !memcmp(a->ptx, b->ptx, a->ptx_B)) &&
-           (!a->code_B || !memcmp(a->code, b->code, a->code_B)) && a->entry_B == b->entry_B && a->n_regs == b->n_regs;
+           (!a->code_B || !memcmp(a->code, b->code, a->code_B)) && a->entry_B == b->entry_B && a->waits == b->waits && a->n_regs == b->n_regs;
 }
 
 /* ---- all templates -------------------------------------------------------------------------------------------------------------- */
@@ -81,6 +81,7 @@ Test(codegen, every_template_compiles_clean)
         cr_expect_eq(k.n_advice, 0, "%s: ptxas warns %u times (C75xx)", s->tmpl, k.n_advice);
         if (q.req.target->kind == CCC_TARGET_CUDA) {
             cr_expect(strstr(k.ptx, k.entry));
+            cr_expect_eq(k.waits, ccc_kernel_has_pdl(s->tmpl), "%s: not every block is seen to wait", s->tmpl);
             cr_expect(strstr(k.ptx, ".version 8.3"));
             cr_expect_null(strstr(k.ptx, "__local_depot"), "%s", s->tmpl);
             cr_expect(!ptxas[0] || (k.code_B > 0 && !memcmp(k.code, "\177ELF", 4)));
