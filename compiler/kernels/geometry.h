@@ -10,8 +10,8 @@
  *   elt_1      OUT_F32                                           CCC_ELT_THREADS       ceildiv(rows*cols, CCC_ELT_THREADS), or less
  *                                                                                                                          any cols, rows*cols < 2^31
  *   matvec     TOK NORM PAIR OUT_F32 ROWS LOADS WARPS SPLIT      32 * WARPS            ceildiv(N, ccc_matvec_cols(...))    T <= TOK; N, y_ld any; K, x_ld % 8 == 0
- *   gemm_256.. OUT_F32                                           ccc_gemm_threads(..)  min(na * nb, SM count)              N, y_ld % 8 == 0 (PAIR: N % 8 == 0); K % 64 == 0
- *   gemm_t16.. OUT_F32 NC SPLIT                                  ccc_gemm_threads(..)  SPLIT == 1: min(na * nb, SM count);  N, y_ld any; K % 64 == 0
+ *   gemm_256.. OUT_F32                                           ccc_gemm_threads(..)  min(na * nb, SM count)              N, y_ld, K % 8 == 0
+ *   gemm_t16.. OUT_F32 NC SPLIT                                  ccc_gemm_threads(..)  SPLIT == 1: min(na * nb, SM count);  N, y_ld any; K % 8 == 0
  *                                                                                      else na * nb * SPLIT, cluster SPLIT
  * min_blocks of the request (minctasm): 1 for gemm, 0 (none) for the others.
  *
@@ -19,7 +19,7 @@
  * templates here may have programmatic edges on both sides.
  * Alignment: x, w, out, y and aux rows 16 bytes where the table says % 8, else that of an element. w rows are dense (ld = K).
  * Hooks: in a matvec with NORM every block computes the prologue of its tokens, twice: hook `in` and hook `out` must not store.
- *        rows: in once an element, then out. PAIR: only `pair` is used, else only `epilogue`. */
+ *        rows: in once an element, then out. PAIR: only `pair` is used, else only `epilogue`. Without NORM in and out are not used. */
 #ifndef CCC_GEOMETRY_H
 #define CCC_GEOMETRY_H
 
@@ -58,7 +58,7 @@ static inline int ccc_matvec_shared_B(int K, int tok, int norm, int pair, ccc_ma
 static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int pair)
 {
     ccc_matvec_shape s = {1, 4, 8, 1};
-    if (tok > 1) s.rows = 2;
+    if (tok > 1 && tok * (pair + 1) <= 8) s.rows = 2; /* 16 sums a warp: more would cost registers, and so blocks */
     if (tok == 1 && N * (pair + 1) <= 8192) s.warps = 16;
     else if (tok == 1 && N * (pair + 1) <= 65536) s.loads = pair ? 4 : 8, s.warps = 4;
     else if (tok == 1) s.rows = pair ? 1 : 2, s.loads = 8, s.warps = 4;
@@ -71,8 +71,8 @@ static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int pair)
  *   gemm_256, _224 (SWAP 0): wgmma rows are 128 tokens, BN weight rows give BN output columns, with PAIR BN/2
  *   gemm_tBN       (SWAP 1): wgmma rows are weight rows, 64*NC output columns (NC 1 or 2; with PAIR twice that many weight rows), BN tokens;
  *                            SPLIT 1, 2 or 4: CTAs of a cluster that share the K of one tile, then kb >= SPLIT
- * Arguments: na, nb as below; kb = K / 64. Maps: bf16, 2 dimensions {K, rows}, box {64, rows of the box}, 128-byte swizzle, zero fill,
- * L2 promotion 256 bytes; the map of x has T rows, that of w N rows or with PAIR 2N. */
+ * Arguments: na, nb as below; kb = ceildiv(K, 64). Maps: bf16, 2 dimensions {K, rows}, box {64, rows of the box}, 128-byte swizzle, zero
+ * fill, L2 promotion 256 bytes; the map of x has T rows or more (what they hold does not matter), that of w N rows or with PAIR 2N. */
 enum { CCC_GEMM_K = 64, CCC_GEMM_ROWS = 128 };
 static inline int ccc_gemm_tokens(int swap, int bn) { return swap ? bn : CCC_GEMM_ROWS; }                   /* of a tile */
 static inline int ccc_gemm_cols(int swap, int bn, int pair, int nc) { return swap ? 64 * nc : pair ? bn / 2 : bn; } /* of the output, of a tile */
