@@ -45,6 +45,6 @@ ccc_status ccc_lex_string(ccc_lex *l, ccc_arena *mem, const char **out);
 ccc_status ccc_lex_int(ccc_lex *l, int64_t *out);
 ccc_status ccc_lex_type(ccc_lex *l, const ccc_graph *g, ccc_type *out);
 ccc_status ccc_type_parse(const ccc_graph *g, const char *text, ccc_type *out, ccc_err *err); /* the whole of text */
-/* Turns *err into "FILE:LINE:COL: message" for the byte `at` of the text that begins at `start`. Keeps the code. */
+/* Turns *err into "FILE:LINE:COL: message" for the byte `at` of the text that begins at `start`; at NULL: "FILE: message". */
 ccc_status ccc_err_place(ccc_err *err, ccc_status status, const char *file, const char *start, const char *at);
 #endif

@@ -149,7 +149,7 @@ static ccc_status section(reader *r, const json_t *root, const char *key, bool i
 
 static ccc_status type_at(reader *r, const json_t *j, ccc_type *out)
 {
-    const char *text;
+    const char *text = NULL;
     ccc_err inner;
     CCC_TRY(want_string(r, j, &text));
     ccc_status status = ccc_type_parse(r->g, text, out, &inner);
@@ -320,7 +320,7 @@ static ccc_status symbols(reader *r, json_t *object)
     const char *name;
     json_t *j;
     json_object_foreach(object, name, j) {
-        int64_t min, max;
+        int64_t min = 0, max = 0;
         enter(r, name);
         if (!json_is_array(j) || json_array_size(j) != 2) return bad(r, "must be [least, most]");
         CCC_TRY(want_int(r, json_array_get(j, 0), &min));
@@ -377,7 +377,7 @@ static ccc_status header(reader *r, json_t *root)
     static const char *const known[] = {"ccc_model", "name", "symbols", "facts", "groups", "inputs", "weights", "nodes", "outputs"};
     const char *key, *name;
     json_t *j;
-    int64_t version;
+    int64_t version = 0;
     if (!json_is_object(root)) return bad(r, "a model must be a JSON object");
     if (!json_object_get(root, "ccc_model")) return bad(r, "not a model: it has no \"ccc_model\": 1");
     enter(r, "ccc_model");
@@ -435,11 +435,10 @@ static ccc_status read_all(reader *r, json_t *root)
     ccc_nid where;
     ccc_status status = ccc_verify_at(r->g, &where, r->err);
     if (status == CCC_OK) return CCC_OK;
-    if (where) {
-        enter(r, r->from[where].section);
-        if (r->from[where].key) enter(r, r->from[where].key);
-        else enter_at(r, r->from[where].index);
-    }
+    if (!where) return ccc_err_place(r->err, status, r->file, r->text, NULL);
+    enter(r, r->from[where].section);
+    if (r->from[where].key) enter(r, r->from[where].key);
+    else enter_at(r, r->from[where].index);
     return place(r, status);
 }
 

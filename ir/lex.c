@@ -7,13 +7,14 @@
 ccc_status ccc_err_place(ccc_err *err, ccc_status status, const char *file, const char *start, const char *at)
 {
     if (!err || !file) return status;
+    char msg[sizeof err->msg];
+    memcpy(msg, err->msg, sizeof msg);
+    if (!at) return ccc_fail(err, status, "%.200s: %.280s", file, msg);
     int line = 1, col = 1;
     for (const char *p = start; p < at; p++) {
         col = *p == '\n' ? 1 : col < INT_MAX ? col + 1 : col;
         if (*p == '\n' && line < INT_MAX) line++;
     }
-    char msg[sizeof err->msg];
-    memcpy(msg, err->msg, sizeof msg);
     ccc_fail(err, status, "%.200s:%d:%d: %.250s", file, line, col, msg);
     err->line = line;
     err->col = col;

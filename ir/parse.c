@@ -276,8 +276,7 @@ static ccc_status parse(parser *p)
     for (ccc_lex_skip(&p->l); p->l.p < p->l.end; ccc_lex_skip(&p->l)) CCC_TRY(statement(p));
     ccc_nid where;
     ccc_status status = ccc_verify_at(p->g, &where, p->l.err);
-    if (status == CCC_OK || !where) return status;
-    return ccc_err_place(p->l.err, status, p->l.file, p->l.start, p->at[where]);
+    return status == CCC_OK ? CCC_OK : ccc_err_place(p->l.err, status, p->l.file, p->l.start, where ? p->at[where] : NULL);
 }
 
 ccc_status ccc_ir_parse(ccc_graph **out, const char *text, size_t size_B, const char *file, ccc_err *err)

@@ -81,7 +81,9 @@ static ccc_status check_types(check *c, ccc_nid nid)
         if (out[i].rank > CCC_MAX_RANK) return blame(c, nid, "result %u has more than %d dims", i + 1, CCC_MAX_RANK);
     }
     ccc_status status = ccc_op_infer(g, n, out, &inner);
-    if (status != CCC_OK) return blame(c, nid, "%s", inner.msg);
+    size_t said = strlen(ccc_ops[n->op].name); /* "matmul: message": blame names the op */
+    if (strncmp(inner.msg, ccc_ops[n->op].name, said) != 0 || inner.msg[said] != ':') said = 0;
+    if (status != CCC_OK) return blame(c, nid, "%s", inner.msg + (said ? said + 2 : 0));
     for (unsigned i = 0; i < n->n_out; i++)
         if (!ccc_type_equal(&out[i], &g->value[n->out[i]].type))
             return blame(c, nid, "result %u is %s, and should be %s", i + 1, ccc_type_text(g, &g->value[n->out[i]].type, is),
