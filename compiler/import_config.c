@@ -67,8 +67,9 @@ ccc_status import_config_open(import_config **out, const char *path, const ccc_i
     json_error_t at = {0};
     ccc_status st = ccc_read_file(&c->text, path, err);
     if (st == CCC_OK && !(c->root = json_loadb(c->text.data, c->text.size_B, JSON_REJECT_DUPLICATES, &at))) {
-        st = ccc_fail(err, CCC_E_PARSE, "%.200s:%d:%d: %s", path, at.line, at.column, at.text);
-        if (err) err->line = at.line, err->col = at.column;
+        bool nomem = at.line < 1 || json_error_code(&at) == json_error_out_of_memory;
+        st = nomem ? ccc_fail(err, CCC_E_NOMEM, "out of memory") : ccc_fail(err, CCC_E_PARSE, "%.200s:%d:%d: %s", path, at.line, at.column, at.text);
+        if (err && !nomem) err->line = at.line, err->col = at.column;
     }
     if (st == CCC_OK && !json_is_object(c->root)) st = ccc_fail(err, CCC_E_PARSE, "%.200s:1:1: not a JSON object", path);
     for (unsigned i = 0; st == CCC_OK && args && i < args->n_ignore_keys; i++) {
