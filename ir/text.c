@@ -62,7 +62,9 @@ const char *ccc_value_text(const ccc_graph *g, ccc_val v, char buf[CCC_TYPE_TEXT
 const char *ccc_double_text(double v, char buf[CCC_NUM_TEXT])
 {
     locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0), before = c ? uselocale(c) : (locale_t)0;
-    for (int digits = 1; digits <= 17; digits++) {
+    bool whole = v == rint(v) && fabs(v) < 1e9; /* 500000 rather than 5e+05 */
+    if (whole) snprintf(buf, CCC_NUM_TEXT, "%.0f", v);
+    for (int digits = 1; !whole && digits <= 17; digits++) {
         snprintf(buf, CCC_NUM_TEXT, "%.*g", digits, v);
         if (strtod(buf, NULL) == v) break;
     }

@@ -84,7 +84,7 @@ Test(ir_forms, random_graphs_go_through_both_forms)
 
 Test(ir_forms, numbers_read_back_in_any_locale)
 {
-    static const struct { double v; const char *text; } cases[] = {{1e-5, "1e-05"}, {0.1, "0.1"}, {10000, "1e+04"}, {500000, "5e+05"}, {-0.0, "-0"},
+    static const struct { double v; const char *text; } cases[] = {{1e-5, "1e-05"}, {0.1, "0.1"}, {10000, "10000"}, {500000, "500000"}, {1e9, "1e+09"}, {-3, "-3"}, {-0.0, "-0"},
         {1.0 / 3, "0.3333333333333333"}, {5e-324, "5e-324"}, {1.7976931348623157e308, "1.7976931348623157e+308"}, {0.08838834764831845, "0.08838834764831845"}};
     char buf[CCC_NUM_TEXT];
     double back;
