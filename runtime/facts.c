@@ -1,6 +1,7 @@
-/* What a model's configuration says and its tensors do not show: weights of equal names and shapes made for another rope theta or eps give
- * fluent nonsense. The importer writes these facts into the graph and attaching compares them, both from the functions here, so one
- * spelling of a number cannot differ from another. Values that a config.json leaves out take the defaults of the llama architecture. */
+/* What a model's configuration says and its tensors do not show: weights of equal names and shapes made for
+ * another rope theta or eps give fluent nonsense. The importer writes these facts into the graph and
+ * attaching compares them, both from the functions here, so one spelling of a number cannot differ from
+ * another. Values that a config.json leaves out take the defaults of the llama architecture. */
 #define _GNU_SOURCE
 #include "tensors_impl.h"
 #include <locale.h>
@@ -18,7 +19,9 @@ void cccrt_fact_number(char out[48], double v)
 {
     float f = (float)v;
     locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
-    locale_t old = c ? uselocale(c) : (locale_t)0; /* without memory for it: the caller's locale, where a comma fails the comparison */
+    locale_t old =
+        c ? uselocale(c)
+          : (locale_t)0; /* without memory for it: the caller's locale, where a comma fails the comparison */
     for (int digits = 1; digits <= 9; digits++) {
         snprintf(out, 48, "%.*g", digits, (double)f);
         if (strtof(out, NULL) == f) break;
@@ -96,11 +99,16 @@ static ccc_status scan_rope(cccrt_scan *j, config *c, ccc_err *err)
     for (;;) {
         CCC_TRY(cccrt_scan_member(j, &first, key, sizeof key, &more, err));
         if (!more) break;
-        double *number = strcmp(key, "rope_theta") == 0 ? &c->theta : strcmp(key, "factor") == 0 ? &c->factor : strcmp(key, "low_freq_factor") == 0 ? &c->low
-            : strcmp(key, "high_freq_factor") == 0 ? &c->high : strcmp(key, "original_max_position_embeddings") == 0 ? &c->original : NULL;
+        double *number = strcmp(key, "rope_theta") == 0                         ? &c->theta
+                         : strcmp(key, "factor") == 0                           ? &c->factor
+                         : strcmp(key, "low_freq_factor") == 0                  ? &c->low
+                         : strcmp(key, "high_freq_factor") == 0                 ? &c->high
+                         : strcmp(key, "original_max_position_embeddings") == 0 ? &c->original
+                                                                                : NULL;
         char *text = strcmp(key, "rope_type") == 0 ? type : strcmp(key, "type") == 0 ? old_type : NULL;
         if (number) CCC_TRY(scan_number_or_skip(j, number, err));
-        else if (text && cccrt_scan_peek(j) == CCCRT_JSON_STRING) CCC_TRY(cccrt_scan_string(j, text, sizeof type, err));
+        else if (text && cccrt_scan_peek(j) == CCCRT_JSON_STRING)
+            CCC_TRY(cccrt_scan_string(j, text, sizeof type, err));
         else CCC_TRY(cccrt_scan_skip(j, err));
     }
     const char *name = *type ? type : old_type;
@@ -110,21 +118,34 @@ static ccc_status scan_rope(cccrt_scan *j, config *c, ccc_err *err)
 
 static ccc_status scan_member(cccrt_scan *j, const char *key, config *c, ccc_err *err)
 {
-    uint64_t *count = strcmp(key, "hidden_size") == 0 ? &c->hidden : strcmp(key, "num_attention_heads") == 0 ? &c->heads
-        : strcmp(key, "num_key_value_heads") == 0 ? &c->kv_heads : strcmp(key, "head_dim") == 0 ? &c->head_size : NULL;
+    uint64_t *count = strcmp(key, "hidden_size") == 0           ? &c->hidden
+                      : strcmp(key, "num_attention_heads") == 0 ? &c->heads
+                      : strcmp(key, "num_key_value_heads") == 0 ? &c->kv_heads
+                      : strcmp(key, "head_dim") == 0            ? &c->head_size
+                                                                : NULL;
     if (count) return scan_optional_u64(j, count, err);
     if (strcmp(key, "rope_theta") == 0) return scan_number_or_skip(j, &c->theta, err);
     if (strcmp(key, "rms_norm_eps") == 0) return scan_number_or_skip(j, &c->eps, err);
     if (strcmp(key, "rope_scaling") == 0 || strcmp(key, "rope_parameters") == 0) return scan_rope(j, c, err);
-    if (strcmp(key, "hidden_act") == 0 && cccrt_scan_peek(j) == CCCRT_JSON_STRING) return cccrt_scan_string(j, c->act, sizeof c->act, err);
-    if (strcmp(key, "tie_word_embeddings") == 0 && cccrt_scan_peek(j) == CCCRT_JSON_BOOL) return cccrt_scan_bool(j, &c->tie, err);
+    if (strcmp(key, "hidden_act") == 0 && cccrt_scan_peek(j) == CCCRT_JSON_STRING)
+        return cccrt_scan_string(j, c->act, sizeof c->act, err);
+    if (strcmp(key, "tie_word_embeddings") == 0 && cccrt_scan_peek(j) == CCCRT_JSON_BOOL)
+        return cccrt_scan_bool(j, &c->tie, err);
     return cccrt_scan_skip(j, err);
 }
 
-ccc_status cccrt_config_facts(const char *text, size_t size_B, const char *file, cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n, ccc_err *err)
+ccc_status cccrt_config_facts(const char *text, size_t size_B, const char *file,
+                              cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n, ccc_err *err)
 {
     cccrt_scan j = {text, text, text + size_B, file, 0};
-    config c = {.theta = 10000, .eps = 1e-6, .factor = 1, .low = 1, .high = 4, .original = 8192, .scaling = "none", .act = "silu"};
+    config c = {.theta = 10000,
+                .eps = 1e-6,
+                .factor = 1,
+                .low = 1,
+                .high = 4,
+                .original = 8192,
+                .scaling = "none",
+                .act = "silu"};
     char key[128];
     bool first = true, more;
     CCC_TRY(cccrt_scan_open(&j, '{', err));
@@ -151,13 +172,21 @@ static void gguf_config(const cccrt_source *s, const char *arch, config *c)
 {
     char k[160];
     const char *text;
-    *c = (config){.theta = 10000, .eps = 1e-6, .factor = 1, .low = 1, .high = 4, .original = 8192, .scaling = "none", .act = "silu"};
+    *c = (config){.theta = 10000,
+                  .eps = 1e-6,
+                  .factor = 1,
+                  .low = 1,
+                  .high = 4,
+                  .original = 8192,
+                  .scaling = "none",
+                  .act = "silu"};
     cccrt_gguf_f64(s, arch_key(k, arch, "rope.freq_base"), &c->theta);
     cccrt_gguf_f64(s, arch_key(k, arch, "attention.layer_norm_rms_epsilon"), &c->eps);
     cccrt_gguf_f64(s, arch_key(k, arch, "rope.scale_linear"), &c->factor);
     cccrt_gguf_f64(s, arch_key(k, arch, "rope.scaling.factor"), &c->factor);
     if (c->factor != 1) snprintf(c->scaling, sizeof c->scaling, "linear");
-    if (cccrt_gguf_str(s, arch_key(k, arch, "rope.scaling.type"), &text)) snprintf(c->scaling, sizeof c->scaling, "%s", text);
+    if (cccrt_gguf_str(s, arch_key(k, arch, "rope.scaling.type"), &text))
+        snprintf(c->scaling, sizeof c->scaling, "%s", text);
     cccrt_gguf_u64(s, arch_key(k, arch, "embedding_length"), &c->hidden);
     cccrt_gguf_u64(s, arch_key(k, arch, "attention.head_count"), &c->heads);
     cccrt_gguf_u64(s, arch_key(k, arch, "attention.head_count_kv"), &c->kv_heads);
@@ -170,13 +199,17 @@ static ccc_status file_facts(const char *path, cccrt_fact *facts, uint32_t *n, c
 {
     cccrt_source one = {0};
     ccc_status st = cccrt_source_add_file(&one, path, err);
-    if (st == CCC_OK && one.file[0].size_B > CCCRT_SRC_MAX_CONFIG_B) st = ccc_fail(err, CCC_E_PARSE, "%.300s: too large for a config.json", path);
-    if (st == CCC_OK) st = cccrt_config_facts((const char *)one.file[0].map, (size_t)one.file[0].size_B, path, facts, n, err);
+    if (st == CCC_OK && one.file[0].size_B > CCCRT_SRC_MAX_CONFIG_B)
+        st = ccc_fail(err, CCC_E_PARSE, "%.300s: too large for a config.json", path);
+    if (st == CCC_OK)
+        st = cccrt_config_facts((const char *)one.file[0].map, (size_t)one.file[0].size_B, path, facts, n,
+                                err);
     cccrt_source_drop_files(&one);
     return st;
 }
 
-ccc_status cccrt_source_facts(const cccrt_source *s, cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n, ccc_err *err)
+ccc_status cccrt_source_facts(const cccrt_source *s, cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n,
+                              ccc_err *err)
 {
     const char *arch;
     config c;

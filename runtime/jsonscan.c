@@ -1,7 +1,7 @@
-/* JSON read with a cursor: the caller says what it expects next and the scanner moves over it or fails with line and column.
- * Nothing is built in memory, so a hostile file costs no more than its own length; depth, key and number lengths are bounded.
- * It is strict JSON (RFC 8259), less one thing: a string that holds a 0 character or other control characters is refused, because
- * strings become names in messages. */
+/* JSON read with a cursor: the caller says what it expects next and the scanner moves over it or fails with
+ * line and column. Nothing is built in memory, so a hostile file costs no more than its own length; depth,
+ * key and number lengths are bounded. It is strict JSON (RFC 8259), less one thing: a string that holds a 0
+ * character or other control characters is refused, because strings become names in messages. */
 #define _GNU_SOURCE
 #include "tensors_impl.h"
 #include <locale.h>
@@ -33,12 +33,19 @@ cccrt_json_kind cccrt_scan_peek(cccrt_scan *s)
     skip_space(s);
     if (s->p == s->end) return CCCRT_JSON_BAD;
     switch (*s->p) {
-    case '{': return CCCRT_JSON_OBJECT;
-    case '[': return CCCRT_JSON_ARRAY;
-    case '"': return CCCRT_JSON_STRING;
-    case 't': case 'f': return CCCRT_JSON_BOOL;
-    case 'n': return CCCRT_JSON_NULL;
-    default: return *s->p == '-' || (*s->p >= '0' && *s->p <= '9') ? CCCRT_JSON_NUMBER : CCCRT_JSON_BAD;
+    case '{':
+        return CCCRT_JSON_OBJECT;
+    case '[':
+        return CCCRT_JSON_ARRAY;
+    case '"':
+        return CCCRT_JSON_STRING;
+    case 't':
+    case 'f':
+        return CCCRT_JSON_BOOL;
+    case 'n':
+        return CCCRT_JSON_NULL;
+    default:
+        return *s->p == '-' || (*s->p >= '0' && *s->p <= '9') ? CCCRT_JSON_NUMBER : CCCRT_JSON_BAD;
     }
 }
 
@@ -120,7 +127,8 @@ static ccc_status escape(cccrt_scan *s, char out[4], size_t *n, ccc_err *err)
     CCC_TRY(hex4(s, &c, err));
     if (c >= 0xdc00 && c < 0xe000) return cccrt_scan_fail(s, err, "half of a surrogate pair");
     if (c >= 0xd800 && c < 0xdc00) {
-        if (s->end - s->p < 2 || s->p[0] != '\\' || s->p[1] != 'u') return cccrt_scan_fail(s, err, "half of a surrogate pair");
+        if (s->end - s->p < 2 || s->p[0] != '\\' || s->p[1] != 'u')
+            return cccrt_scan_fail(s, err, "half of a surrogate pair");
         s->p += 2;
         CCC_TRY(hex4(s, &low, err));
         if (low < 0xdc00 || low >= 0xe000) return cccrt_scan_fail(s, err, "half of a surrogate pair");
@@ -156,7 +164,8 @@ static ccc_status read_string(cccrt_scan *s, char *out, size_t cap, ccc_err *err
         c[0] = *s->p++;
         if (c[0] == '\\') CCC_TRY(escape(s, c, &n, err));
         if (!out) continue;
-        if (n == 1 && ((unsigned char)c[0] < 0x20 || c[0] == 0x7f)) return cccrt_scan_fail(s, err, "control character in a string");
+        if (n == 1 && ((unsigned char)c[0] < 0x20 || c[0] == 0x7f))
+            return cccrt_scan_fail(s, err, "control character in a string");
         if (len + n >= cap) return cccrt_scan_fail(s, err, "string is too long");
         memcpy(out + len, c, n);
         len += n;
@@ -210,7 +219,8 @@ ccc_status cccrt_scan_u64(cccrt_scan *s, uint64_t *out, ccc_err *err)
     if (!integer) return cccrt_scan_fail(s, err, "expected a whole number that is not negative");
     uint64_t v = 0;
     for (; from < s->p; from++)
-        if (__builtin_mul_overflow(v, (uint64_t)10, &v) || __builtin_add_overflow(v, (uint64_t)(*from - '0'), &v))
+        if (__builtin_mul_overflow(v, (uint64_t)10, &v) ||
+            __builtin_add_overflow(v, (uint64_t)(*from - '0'), &v))
             return cccrt_scan_fail(s, err, "number is too large");
     *out = v;
     return CCC_OK;
@@ -272,13 +282,20 @@ ccc_status cccrt_scan_skip(cccrt_scan *s, ccc_err *err)
     const char *from;
     bool flag;
     switch (cccrt_scan_peek(s)) {
-    case CCCRT_JSON_OBJECT: return skip_items(s, true, err);
-    case CCCRT_JSON_ARRAY: return skip_items(s, false, err);
-    case CCCRT_JSON_STRING: return read_string(s, NULL, 0, err);
-    case CCCRT_JSON_NUMBER: return number(s, &from, &flag, err);
-    case CCCRT_JSON_BOOL: return cccrt_scan_bool(s, &flag, err);
-    case CCCRT_JSON_NULL: return literal(s, "null") ? CCC_OK : cccrt_scan_fail(s, err, "expected a value");
-    default: return cccrt_scan_fail(s, err, "expected a value");
+    case CCCRT_JSON_OBJECT:
+        return skip_items(s, true, err);
+    case CCCRT_JSON_ARRAY:
+        return skip_items(s, false, err);
+    case CCCRT_JSON_STRING:
+        return read_string(s, NULL, 0, err);
+    case CCCRT_JSON_NUMBER:
+        return number(s, &from, &flag, err);
+    case CCCRT_JSON_BOOL:
+        return cccrt_scan_bool(s, &flag, err);
+    case CCCRT_JSON_NULL:
+        return literal(s, "null") ? CCC_OK : cccrt_scan_fail(s, err, "expected a value");
+    default:
+        return cccrt_scan_fail(s, err, "expected a value");
     }
 }
 

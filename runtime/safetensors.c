@@ -1,14 +1,19 @@
-/* The safetensors format: u64 length of a JSON header, the header, then the bytes of all tensors. The header maps a name to
- * {"dtype", "shape", "data_offsets": [begin, end)} relative to the end of the header. The bytes must be covered without gaps and without
- * overlap, as the format demands: a file that is not so was cut off or made to deceive. A model of several files has an index that names
- * the file of each tensor. */
+/* The safetensors format: u64 length of a JSON header, the header, then the bytes of all tensors. The header
+ * maps a name to
+ * {"dtype", "shape", "data_offsets": [begin, end)} relative to the end of the header. The bytes must be
+ * covered without gaps and without overlap, as the format demands: a file that is not so was cut off or made
+ * to deceive. A model of several files has an index that names the file of each tensor. */
 #include "tensors_impl.h"
 #include <stdlib.h>
 #include <string.h>
 
-static const struct { const char *text; uint32_t dtype; } dtypes[] = {
-    {"F32", CCCRT_F32}, {"F16", CCCRT_F16}, {"BF16", CCCRT_BF16}, {"F64", CCCRT_F64}, {"F8_E4M3", CCCRT_E4M3}, {"F8_E5M2", CCCRT_E5M2},
-    {"F8_E8M0", CCCRT_E8M0}, {"I8", CCCRT_I8}, {"U8", CCCRT_U8}, {"I32", CCCRT_I32}, {"I64", CCCRT_I64},
+static const struct {
+    const char *text;
+    uint32_t dtype;
+} dtypes[] = {
+    {"F32", CCCRT_F32},      {"F16", CCCRT_F16},      {"BF16", CCCRT_BF16},    {"F64", CCCRT_F64},
+    {"F8_E4M3", CCCRT_E4M3}, {"F8_E5M2", CCCRT_E5M2}, {"F8_E8M0", CCCRT_E8M0}, {"I8", CCCRT_I8},
+    {"U8", CCCRT_U8},        {"I32", CCCRT_I32},      {"I64", CCCRT_I64},
 };
 
 static uint64_t le64(const uint8_t *p)
@@ -18,7 +23,11 @@ static uint64_t le64(const uint8_t *p)
     return v;
 }
 
-typedef struct { cccrt_source *s; uint32_t file; uint64_t data_at; } reader;
+typedef struct {
+    cccrt_source *s;
+    uint32_t file;
+    uint64_t data_at;
+} reader;
 
 static ccc_status read_dtype(const reader *r, cccrt_scan *j, cccrt_source_tensor *t, ccc_err *err)
 {
@@ -27,7 +36,8 @@ static ccc_status read_dtype(const reader *r, cccrt_scan *j, cccrt_source_tensor
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
         if (strcmp(text, dtypes[i].text) == 0) t->dtype = dtypes[i].dtype;
     if (t->dtype) return CCC_OK;
-    return ccc_fail(err, CCC_E_UNSUPPORTED, "%.150s: tensor '%.200s' has dtype %s, which is not supported", r->s->file[r->file].path, t->name, text);
+    return ccc_fail(err, CCC_E_UNSUPPORTED, "%.150s: tensor '%.200s' has dtype %s, which is not supported",
+                    r->s->file[r->file].path, t->name, text);
 }
 
 static ccc_status read_shape(const reader *r, cccrt_scan *j, cccrt_source_tensor *t, ccc_err *err)
@@ -40,7 +50,8 @@ static ccc_status read_shape(const reader *r, cccrt_scan *j, cccrt_source_tensor
         if (!more) return CCC_OK;
         CCC_TRY(cccrt_scan_u64(j, &n, err));
         if (t->rank == CCCRT_SOURCE_RANK)
-            return ccc_fail(err, CCC_E_UNSUPPORTED, "%.150s: tensor '%.200s' has more than %d dimensions", r->s->file[r->file].path, t->name, CCCRT_SOURCE_RANK);
+            return ccc_fail(err, CCC_E_UNSUPPORTED, "%.150s: tensor '%.200s' has more than %d dimensions",
+                            r->s->file[r->file].path, t->name, CCCRT_SOURCE_RANK);
         if (n > INT64_MAX) return cccrt_scan_fail(j, err, "number is too large");
         t->dim[t->rank++] = (int64_t)n;
     }
@@ -60,8 +71,11 @@ static ccc_status read_offsets(const reader *r, cccrt_scan *j, cccrt_source_tens
     if (more) return cccrt_scan_fail(j, err, "expected two offsets");
     uint64_t room = r->s->file[r->file].size_B - r->data_at;
     if (at[0] > at[1] || at[1] > room)
-        return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensor '%.200s' has bytes %llu to %llu, but the file has %llu after its header",
-                        r->s->file[r->file].path, t->name, (unsigned long long)at[0], (unsigned long long)at[1], (unsigned long long)room);
+        return ccc_fail(
+            err, CCC_E_CORRUPT,
+            "%.150s: tensor '%.200s' has bytes %llu to %llu, but the file has %llu after its header",
+            r->s->file[r->file].path, t->name, (unsigned long long)at[0], (unsigned long long)at[1],
+            (unsigned long long)room);
     t->offset_B = r->data_at + at[0];
     t->size_B = at[1] - at[0];
     return CCC_OK;
@@ -75,12 +89,20 @@ static ccc_status read_tensor(const reader *r, cccrt_scan *j, cccrt_source_tenso
     for (;;) {
         CCC_TRY(cccrt_scan_member(j, &first, key, sizeof key, &more, err));
         if (!more) break;
-        bool *has = strcmp(key, "dtype") == 0 ? &has_dtype : strcmp(key, "shape") == 0 ? &has_shape : strcmp(key, "data_offsets") == 0 ? &has_offsets : NULL;
-        if (!has || *has) return cccrt_scan_fail(j, err, has ? "key given twice" : "expected \"dtype\", \"shape\" or \"data_offsets\"");
+        bool *has = strcmp(key, "dtype") == 0          ? &has_dtype
+                    : strcmp(key, "shape") == 0        ? &has_shape
+                    : strcmp(key, "data_offsets") == 0 ? &has_offsets
+                                                       : NULL;
+        if (!has || *has)
+            return cccrt_scan_fail(
+                j, err, has ? "key given twice" : "expected \"dtype\", \"shape\" or \"data_offsets\"");
         *has = true;
-        CCC_TRY(has == &has_dtype ? read_dtype(r, j, t, err) : has == &has_shape ? read_shape(r, j, t, err) : read_offsets(r, j, t, err));
+        CCC_TRY(has == &has_dtype   ? read_dtype(r, j, t, err)
+                : has == &has_shape ? read_shape(r, j, t, err)
+                                    : read_offsets(r, j, t, err));
     }
-    if (!has_dtype || !has_shape || !has_offsets) return cccrt_scan_fail(j, err, "a tensor needs \"dtype\", \"shape\" and \"data_offsets\"");
+    if (!has_dtype || !has_shape || !has_offsets)
+        return cccrt_scan_fail(j, err, "a tensor needs \"dtype\", \"shape\" and \"data_offsets\"");
     return CCC_OK;
 }
 
@@ -102,24 +124,29 @@ static ccc_status check_cover(const reader *r, uint32_t first, ccc_err *err)
         if (t->size_B == 0) continue;
         if (t->offset_B < at) return CCC_OK; /* overlap: reported with both names by the caller */
         if (t->offset_B > at)
-            return ccc_fail(err, CCC_E_CORRUPT, "%.150s: %llu bytes before tensor '%.200s' belong to no tensor", s->file[r->file].path,
-                            (unsigned long long)(t->offset_B - at), t->name);
+            return ccc_fail(err, CCC_E_CORRUPT,
+                            "%.150s: %llu bytes before tensor '%.200s' belong to no tensor",
+                            s->file[r->file].path, (unsigned long long)(t->offset_B - at), t->name);
         at += t->size_B;
     }
     if (at != s->file[r->file].size_B)
-        return ccc_fail(err, CCC_E_CORRUPT, "%.150s: the last %llu bytes belong to no tensor", s->file[r->file].path, (unsigned long long)(s->file[r->file].size_B - at));
+        return ccc_fail(err, CCC_E_CORRUPT, "%.150s: the last %llu bytes belong to no tensor",
+                        s->file[r->file].path, (unsigned long long)(s->file[r->file].size_B - at));
     return CCC_OK;
 }
 
 ccc_status cccrt_safetensors_read(cccrt_source *s, uint32_t file, ccc_err *err)
 {
     const cccrt_source_file *f = &s->file[file];
-    if (f->size_B < 9) return ccc_fail(err, CCC_E_CORRUPT, "%.300s: too short for a safetensors file", f->path);
+    if (f->size_B < 9)
+        return ccc_fail(err, CCC_E_CORRUPT, "%.300s: too short for a safetensors file", f->path);
     uint64_t n = le64(f->map);
     if (n > CCCRT_SRC_MAX_HEADER_B || n > f->size_B - 8 || f->map[8] != '{')
-        return ccc_fail(err, CCC_E_CORRUPT, "%.300s: neither a safetensors nor a GGUF file, or cut off in its header", f->path);
+        return ccc_fail(err, CCC_E_CORRUPT,
+                        "%.300s: neither a safetensors nor a GGUF file, or cut off in its header", f->path);
     reader r = {s, file, 8 + n};
-    cccrt_scan j = {(const char *)f->map + 8, (const char *)f->map + 8, (const char *)f->map + 8 + n, f->path, 0};
+    cccrt_scan j = {(const char *)f->map + 8, (const char *)f->map + 8, (const char *)f->map + 8 + n, f->path,
+                    0};
     char name[CCCRT_SRC_MAX_NAME_B];
     bool first = true, more;
     uint32_t first_tensor = s->n_tensors;
@@ -140,10 +167,12 @@ ccc_status cccrt_safetensors_read(cccrt_source *s, uint32_t file, ccc_err *err)
     return check_cover(&r, first_tensor, err);
 }
 
-static ccc_status add_shard(cccrt_source *s, cccrt_scan *j, const char *folder, const char *name, uint32_t *file, ccc_err *err)
+static ccc_status add_shard(cccrt_source *s, cccrt_scan *j, const char *folder, const char *name,
+                            uint32_t *file, ccc_err *err)
 {
     size_t n = strlen(folder) + strlen(name) + 2;
-    if (!*name || strchr(name, '/') || strcmp(name, "..") == 0) return cccrt_scan_fail(j, err, "a file name in \"weight_map\" is not a plain name");
+    if (!*name || strchr(name, '/') || strcmp(name, "..") == 0)
+        return cccrt_scan_fail(j, err, "a file name in \"weight_map\" is not a plain name");
     char *path = cccrt_pool_alloc(&s->pool, n);
     if (!path) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     snprintf(path, n, "%s/%s", folder, name);
@@ -153,11 +182,19 @@ static ccc_status add_shard(cccrt_source *s, cccrt_scan *j, const char *folder, 
     return cccrt_safetensors_read(s, *file, err);
 }
 
-typedef struct { const char *name; uint32_t file; } entry;
-typedef struct { entry *e; size_t n, cap; } entries;
+typedef struct {
+    const char *name;
+    uint32_t file;
+} entry;
+typedef struct {
+    entry *e;
+    size_t n, cap;
+} entries;
 
-/* "weight_map": each file is opened when first named; what the index says of each tensor is kept and compared at the end. */
-static ccc_status read_weight_map(cccrt_source *s, cccrt_scan *j, const char *folder, entries *list, ccc_err *err)
+/* "weight_map": each file is opened when first named; what the index says of each tensor is kept and compared
+ * at the end. */
+static ccc_status read_weight_map(cccrt_source *s, cccrt_scan *j, const char *folder, entries *list,
+                                  ccc_err *err)
 {
     char name[CCCRT_SRC_MAX_NAME_B], file[256];
     bool first = true, more;
@@ -181,22 +218,30 @@ static ccc_status read_weight_map(cccrt_source *s, cccrt_scan *j, const char *fo
     }
 }
 
-static int entry_by_name(const void *a, const void *b) { return strcmp(((const entry *)a)->name, ((const entry *)b)->name); }
+static int entry_by_name(const void *a, const void *b)
+{
+    return strcmp(((const entry *)a)->name, ((const entry *)b)->name);
+}
 
 static ccc_status check_entries(const cccrt_source *s, const char *index, entries *list, ccc_err *err)
 {
     qsort(list->e, list->n, sizeof *list->e, entry_by_name);
     for (size_t i = 1; i < list->n; i++)
-        if (strcmp(list->e[i - 1].name, list->e[i].name) == 0) return ccc_fail(err, CCC_E_CORRUPT, "%.200s: tensor '%.200s' is listed twice", index, list->e[i].name);
+        if (strcmp(list->e[i - 1].name, list->e[i].name) == 0)
+            return ccc_fail(err, CCC_E_CORRUPT, "%.200s: tensor '%.200s' is listed twice", index,
+                            list->e[i].name);
     for (uint32_t i = 0; i < s->n_tensors; i++) {
         entry key = {s->tensor[i].name, 0};
         entry *e = bsearch(&key, list->e, list->n, sizeof *list->e, entry_by_name);
-        if (!e) return ccc_fail(err, CCC_E_CORRUPT, "%.200s: tensor '%.200s' is in '%.90s' but not in the index", index, key.name, s->file[s->tensor[i].file].path);
+        if (!e)
+            return ccc_fail(err, CCC_E_CORRUPT, "%.200s: tensor '%.200s' is in '%.90s' but not in the index",
+                            index, key.name, s->file[s->tensor[i].file].path);
         if (e->file == s->tensor[i].file) e->file = UINT32_MAX; /* found */
     }
     for (size_t i = 0; i < list->n; i++)
         if (list->e[i].file != UINT32_MAX)
-            return ccc_fail(err, CCC_E_CORRUPT, "%.200s: tensor '%.200s' is not in '%.90s' as the index says", index, list->e[i].name, s->file[list->e[i].file].path);
+            return ccc_fail(err, CCC_E_CORRUPT, "%.200s: tensor '%.200s' is not in '%.90s' as the index says",
+                            index, list->e[i].name, s->file[list->e[i].file].path);
     return CCC_OK;
 }
 
@@ -222,7 +267,8 @@ ccc_status cccrt_safetensors_index(cccrt_source *s, const char *folder, const ch
     cccrt_source one = {0}; /* maps the index alone, so that it does not count among the weight files */
     entries list = {0};
     ccc_status st = cccrt_source_add_file(&one, index, err);
-    if (st == CCC_OK && one.file[0].size_B > CCCRT_SRC_MAX_HEADER_B) st = ccc_fail(err, CCC_E_CORRUPT, "%.300s: too large for an index", index);
+    if (st == CCC_OK && one.file[0].size_B > CCCRT_SRC_MAX_HEADER_B)
+        st = ccc_fail(err, CCC_E_CORRUPT, "%.300s: too large for an index", index);
     if (st == CCC_OK) {
         const char *text = (const char *)one.file[0].map;
         cccrt_scan j = {text, text, text + one.file[0].size_B, index, 0};

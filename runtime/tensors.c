@@ -1,5 +1,5 @@
-/* Opening a source of weights: which format it is, mapping its files, and the one table of tensors that every format fills, with the checks
- * that hold for all of them (sizes, ranges, overlap, names). */
+/* Opening a source of weights: which format it is, mapping its files, and the one table of tensors that every
+ * format fills, with the checks that hold for all of them (sizes, ranges, overlap, names). */
 #define _GNU_SOURCE
 #include "tensors_impl.h"
 #include <errno.h>
@@ -10,10 +10,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const struct { const char *text; uint8_t block_B, elems; } dtypes[] = {
-    [CCCRT_F32] = {"f32", 4, 1}, [CCCRT_F16] = {"f16", 2, 1}, [CCCRT_BF16] = {"bf16", 2, 1}, [CCCRT_E4M3] = {"e4m3", 1, 1},
-    [CCCRT_E5M2] = {"e5m2", 1, 1}, [CCCRT_E8M0] = {"e8m0", 1, 1}, [CCCRT_I8] = {"i8", 1, 1}, [CCCRT_U8] = {"u8", 1, 1},
-    [CCCRT_I32] = {"i32", 4, 1}, [CCCRT_I64] = {"i64", 8, 1}, [CCCRT_Q8_0] = {"q8_0", 34, 32}, [CCCRT_Q4_1] = {"q4_1", 20, 32},
+static const struct {
+    const char *text;
+    uint8_t block_B, elems;
+} dtypes[] = {
+    [CCCRT_F32] = {"f32", 4, 1},   [CCCRT_F16] = {"f16", 2, 1},     [CCCRT_BF16] = {"bf16", 2, 1},
+    [CCCRT_E4M3] = {"e4m3", 1, 1}, [CCCRT_E5M2] = {"e5m2", 1, 1},   [CCCRT_E8M0] = {"e8m0", 1, 1},
+    [CCCRT_I8] = {"i8", 1, 1},     [CCCRT_U8] = {"u8", 1, 1},       [CCCRT_I32] = {"i32", 4, 1},
+    [CCCRT_I64] = {"i64", 8, 1},   [CCCRT_Q8_0] = {"q8_0", 34, 32}, [CCCRT_Q4_1] = {"q4_1", 20, 32},
     [CCCRT_F64] = {"f64", 8, 1},
 };
 
@@ -31,7 +35,10 @@ const char *cccrt_dtype_text(uint32_t dtype)
 }
 
 /* ---- memory: chunks in a list, small requests share one */
-typedef struct chunk { struct chunk *next; size_t used_B, cap_B; } chunk;
+typedef struct chunk {
+    struct chunk *next;
+    size_t used_B, cap_B;
+} chunk;
 enum { CHUNK_HEAD_B = (sizeof(chunk) + 15) / 16 * 16, CHUNK_B = 32768 };
 
 void *cccrt_pool_alloc(void **pool, size_t size_B)
@@ -85,7 +92,8 @@ ccc_status cccrt_source_add_file(cccrt_source *s, const char *path, ccc_err *err
     struct stat st;
     cccrt_source_file f = {.path = cccrt_pool_str(&s->pool, path, strlen(path))};
     if (!f.path) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
-    if (s->n_files == CCCRT_SRC_MAX_FILES) return ccc_fail(err, CCC_E_UNSUPPORTED, "more than %d weight files", CCCRT_SRC_MAX_FILES);
+    if (s->n_files == CCCRT_SRC_MAX_FILES)
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "more than %d weight files", CCCRT_SRC_MAX_FILES);
     CCC_TRY(grow((void **)&s->file, s->n_files, &s->cap_files, sizeof *s->file, err));
     f.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe in place of a file must not block */
     if (f.fd < 0) return ccc_fail(err, CCC_E_IO, "cannot open '%.300s': %s", path, strerror(errno));
@@ -94,7 +102,8 @@ ccc_status cccrt_source_add_file(cccrt_source *s, const char *path, ccc_err *err
         return ccc_fail(err, CCC_E_IO, "'%.300s' is not a file, or is empty", path);
     }
     f.size_B = (uint64_t)st.st_size;
-    void *map = f.size_B <= SIZE_MAX ? mmap(NULL, (size_t)f.size_B, PROT_READ, MAP_PRIVATE, f.fd, 0) : MAP_FAILED;
+    void *map =
+        f.size_B <= SIZE_MAX ? mmap(NULL, (size_t)f.size_B, PROT_READ, MAP_PRIVATE, f.fd, 0) : MAP_FAILED;
     if (map == MAP_FAILED) {
         int code = errno;
         close(f.fd);
@@ -135,13 +144,16 @@ ccc_status cccrt_source_add_tensor(cccrt_source *s, const cccrt_source_tensor *t
     uint64_t need;
     if (!*t->name) return ccc_fail(err, CCC_E_CORRUPT, "%.300s: a tensor has no name", f->path);
     if (!shape_size(t, &need))
-        return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensor '%.200s' has an impossible shape for %s", f->path, t->name, cccrt_dtype_text(t->dtype));
+        return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensor '%.200s' has an impossible shape for %s", f->path,
+                        t->name, cccrt_dtype_text(t->dtype));
     if (need != t->size_B)
-        return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensor '%.200s' has %llu bytes, its shape needs %llu", f->path, t->name,
-                        (unsigned long long)t->size_B, (unsigned long long)need);
+        return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensor '%.200s' has %llu bytes, its shape needs %llu",
+                        f->path, t->name, (unsigned long long)t->size_B, (unsigned long long)need);
     if (t->offset_B > f->size_B || t->size_B > f->size_B - t->offset_B)
         return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensor '%.200s' ends beyond the file", f->path, t->name);
-    if (s->n_tensors == CCCRT_SRC_MAX_TENSORS) return ccc_fail(err, CCC_E_UNSUPPORTED, "%.300s: more than %d tensors", f->path, CCCRT_SRC_MAX_TENSORS);
+    if (s->n_tensors == CCCRT_SRC_MAX_TENSORS)
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "%.300s: more than %d tensors", f->path,
+                        CCCRT_SRC_MAX_TENSORS);
     CCC_TRY(grow((void **)&s->tensor, s->n_tensors, &s->cap_tensors, sizeof *s->tensor, err));
     s->tensor[s->n_tensors++] = *t;
     return CCC_OK;
@@ -171,7 +183,8 @@ static ccc_status finish(cccrt_source *s, ccc_err *err)
         const cccrt_source_tensor *t = &s->tensor[i];
         if (t->size_B == 0) continue;
         if (last && last->file == t->file && last->offset_B + last->size_B > t->offset_B)
-            return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensors '%.140s' and '%.140s' overlap", s->file[t->file].path, last->name, t->name);
+            return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensors '%.140s' and '%.140s' overlap",
+                            s->file[t->file].path, last->name, t->name);
         last = t;
     }
     s->by_name = malloc((s->n_tensors + 1) * sizeof *s->by_name);
@@ -181,8 +194,11 @@ static ccc_status finish(cccrt_source *s, ccc_err *err)
     for (uint32_t i = 1; i < s->n_tensors; i++) {
         const cccrt_source_tensor *a = &s->tensor[s->by_name[i - 1]], *b = &s->tensor[s->by_name[i]];
         if (strcmp(a->name, b->name) != 0) continue;
-        if (a->file == b->file) return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensor '%.200s' is there twice", s->file[a->file].path, a->name);
-        return ccc_fail(err, CCC_E_CORRUPT, "tensor '%.150s' is in '%.120s' and in '%.120s'", a->name, s->file[a->file].path, s->file[b->file].path);
+        if (a->file == b->file)
+            return ccc_fail(err, CCC_E_CORRUPT, "%.150s: tensor '%.200s' is there twice",
+                            s->file[a->file].path, a->name);
+        return ccc_fail(err, CCC_E_CORRUPT, "tensor '%.150s' is in '%.120s' and in '%.120s'", a->name,
+                        s->file[a->file].path, s->file[b->file].path);
     }
     return CCC_OK;
 }
@@ -206,7 +222,8 @@ static ccc_status open_folder(cccrt_source *s, const char *folder, ccc_err *err)
     bool one = readable(folder, "model.safetensors");
     s->kind = CCCRT_SOURCE_SAFETENSORS;
     if (!cccrt_source_present(folder))
-        return ccc_fail(err, CCC_E_IO, "'%.300s' has neither model.safetensors nor model.safetensors.index.json", folder);
+        return ccc_fail(err, CCC_E_IO,
+                        "'%.300s' has neither model.safetensors nor model.safetensors.index.json", folder);
     if (readable(folder, "config.json")) {
         snprintf(path, sizeof path, "%s/config.json", folder);
         s->config = cccrt_pool_str(&s->pool, path, strlen(path));
@@ -226,8 +243,10 @@ static ccc_status open_file(cccrt_source *s, const char *path, ccc_err *err)
         return cccrt_gguf_read(s, 0, err);
     }
     s->kind = CCCRT_SOURCE_SAFETENSORS;
-    const char *slash = strrchr(path, '/'); /* a file of a model's folder: the config beside it describes it */
-    char *folder = slash ? cccrt_pool_str(&s->pool, path, (size_t)(slash - path)) : cccrt_pool_str(&s->pool, ".", 1);
+    const char *slash =
+        strrchr(path, '/'); /* a file of a model's folder: the config beside it describes it */
+    char *folder =
+        slash ? cccrt_pool_str(&s->pool, path, (size_t)(slash - path)) : cccrt_pool_str(&s->pool, ".", 1);
     if (!folder) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     if (readable(folder, "config.json")) {
         size_t n = strlen(folder) + sizeof "/config.json";
@@ -241,7 +260,8 @@ static ccc_status open_file(cccrt_source *s, const char *path, ccc_err *err)
 ccc_status cccrt_source_open(cccrt_source **out, const char *path, ccc_err *err)
 {
     struct stat st;
-    if (stat(path, &st) != 0) return ccc_fail(err, CCC_E_IO, "cannot open '%.300s': %s", path, strerror(errno));
+    if (stat(path, &st) != 0)
+        return ccc_fail(err, CCC_E_IO, "cannot open '%.300s': %s", path, strerror(errno));
     cccrt_source *s = calloc(1, sizeof *s);
     if (!s) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     ccc_status status = S_ISDIR(st.st_mode) ? open_folder(s, path, err) : open_file(s, path, err);
@@ -265,13 +285,34 @@ void cccrt_source_close(cccrt_source *s)
 }
 
 /* ---- questions */
-cccrt_source_kind cccrt_source_get_kind(const cccrt_source *s) { return s->kind; }
-uint32_t cccrt_source_count(const cccrt_source *s) { return s->n_tensors; }
-const cccrt_source_tensor *cccrt_source_get(const cccrt_source *s, uint32_t i) { return i < s->n_tensors ? &s->tensor[i] : NULL; }
-uint32_t cccrt_source_files(const cccrt_source *s) { return s->n_files; }
-const char *cccrt_source_path(const cccrt_source *s, uint32_t file) { return file < s->n_files ? s->file[file].path : NULL; }
-int cccrt_source_fd(const cccrt_source *s, uint32_t file) { return file < s->n_files ? s->file[file].fd : -1; }
-const void *cccrt_source_data(const cccrt_source *s, const cccrt_source_tensor *t) { return s->file[t->file].map + t->offset_B; }
+cccrt_source_kind cccrt_source_get_kind(const cccrt_source *s)
+{
+    return s->kind;
+}
+uint32_t cccrt_source_count(const cccrt_source *s)
+{
+    return s->n_tensors;
+}
+const cccrt_source_tensor *cccrt_source_get(const cccrt_source *s, uint32_t i)
+{
+    return i < s->n_tensors ? &s->tensor[i] : NULL;
+}
+uint32_t cccrt_source_files(const cccrt_source *s)
+{
+    return s->n_files;
+}
+const char *cccrt_source_path(const cccrt_source *s, uint32_t file)
+{
+    return file < s->n_files ? s->file[file].path : NULL;
+}
+int cccrt_source_fd(const cccrt_source *s, uint32_t file)
+{
+    return file < s->n_files ? s->file[file].fd : -1;
+}
+const void *cccrt_source_data(const cccrt_source *s, const cccrt_source_tensor *t)
+{
+    return s->file[t->file].map + t->offset_B;
+}
 
 const cccrt_source_tensor *cccrt_source_find(const cccrt_source *s, const char *name)
 {
@@ -288,7 +329,8 @@ const cccrt_source_tensor *cccrt_source_find(const cccrt_source *s, const char *
 
 bool cccrt_source_ignorable(const char *name)
 {
-    static const char *const tails[] = {".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"};
+    static const char *const tails[] = {".rotary_emb.inv_freq", ".rotary_emb.cos_cached",
+                                        ".rotary_emb.sin_cached"};
     size_t n = strlen(name);
     for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
         size_t tail = strlen(tails[i]);
@@ -297,12 +339,14 @@ bool cccrt_source_ignorable(const char *name)
     return false;
 }
 
-ccc_status cccrt_source_read(const cccrt_source *s, const cccrt_source_tensor *t, uint64_t offset_B, uint64_t size_B, void *dst, ccc_err *err)
+ccc_status cccrt_source_read(const cccrt_source *s, const cccrt_source_tensor *t, uint64_t offset_B,
+                             uint64_t size_B, void *dst, ccc_err *err)
 {
     const cccrt_source_file *f = &s->file[t->file];
     if (offset_B > t->size_B || size_B > t->size_B - offset_B)
-        return ccc_fail(err, CCC_E_ARG, "read of bytes %llu to %llu of tensor '%.200s', which has %llu", (unsigned long long)offset_B,
-                        (unsigned long long)(offset_B + size_B), t->name, (unsigned long long)t->size_B);
+        return ccc_fail(err, CCC_E_ARG, "read of bytes %llu to %llu of tensor '%.200s', which has %llu",
+                        (unsigned long long)offset_B, (unsigned long long)(offset_B + size_B), t->name,
+                        (unsigned long long)t->size_B);
     for (uint64_t done = 0; done < size_B;) {
         size_t want = size_B - done > 1 << 30 ? 1 << 30 : (size_t)(size_B - done);
         ssize_t got = pread(f->fd, (char *)dst + done, want, (off_t)(t->offset_B + offset_B + done));

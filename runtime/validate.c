@@ -94,7 +94,7 @@ static ccc_status check_address(const place *w, uint32_t kind, uint32_t index, i
         if (!w->load && index < w->f->n_layers && (value == 0 || value == 1)) return CCC_OK;
         break;
     case CCART_P_STATUS:
-        if (!w->load) return CCC_OK;
+        if (!w->load && value >= 0 && value <= 12 && value % 4 == 0) return CCC_OK;
         break;
     case CCART_P_SRC:
         if ((w->load || w->p->mode == CCART_MODE_READ) && value >= 0) return CCC_OK;
@@ -205,7 +205,7 @@ static ccc_status check_program(const place *w, ccc_err *err)
     const ccart_program *p = w->p;
     if (w->load ? p->mode != 0 : p->mode < CCART_MODE_DECODE || p->mode > CCART_MODE_READ)
         return ccc_fail(err, CCC_E_VERSION, "target %s, %s %u: mode %u is not known to this version", w->t->name, w->what, w->number, p->mode);
-    if (p->t_min < 0 || p->t_max < p->t_min || p->t_max > INT32_MAX || p->arena_B > w->t->arena_B)
+    if (p->t_min < 0 || p->t_max < p->t_min || (p->mode <= CCART_MODE_MIXED && p->t_max > INT32_MAX) || p->arena_B > w->t->arena_B)
         BAD("target %s, %s %u: it serves %lld to %lld tokens in %llu bytes", w->t->name, w->what, w->number, (long long)p->t_min,
             (long long)p->t_max, (unsigned long long)p->arena_B);
     for (uint32_t i = 0; i < p->n_tmaps; i++) CCC_TRY(check_tmap(w, &p->tmap[i], err));
@@ -242,7 +242,8 @@ static ccc_status check_segment(const ccart_target *t, const ccart_segment *s, c
         if (s->plain || s->load_program == UINT32_MAX) BAD("target %s: a weight of constants has no load program", t->name);
         return CCC_OK;
     }
-    if (!ccart_storage_B(s->src_dtype, n, &size_B) || !s->row_B || size_B % s->row_B || size_B / s->row_B > INT32_MAX)
+    if (!ccart_storage_B(s->src_dtype, n, &size_B) || !s->row_B || size_B % s->row_B || size_B / s->row_B > INT32_MAX ||
+        size_B / s->row_B % (uint64_t)s->row_group)
         BAD("target %s: source '%s' has a shape and a row size that do not agree", t->name, name);
     if (s->plain ? s->dst_size_B != size_B : s->load_program == UINT32_MAX)
         BAD("target %s: source '%s' has neither the bytes of its weight nor a load program", t->name, name);
