@@ -27,3 +27,17 @@ add_executable(test_host_kernels ${HK_SOURCES} ${HK_OBJECTS})
 target_link_libraries(test_host_kernels PRIVATE ccc_flags ${CCC_CRITERION} m)
 add_test(NAME host_kernels COMMAND test_host_kernels)
 
+
+# The benchmark (not a test): the same templates, specialised with constants.
+set(HB_OBJECTS)
+foreach(variant IN ITEMS stream tile attention read)
+    set(object ${CMAKE_CURRENT_BINARY_DIR}/hb_${variant}.o)
+    add_custom_command(OUTPUT ${object}
+        COMMAND ${CCC_CLANG} -march=x86-64-v3 -std=c17 -O3 -ffreestanding -fno-builtin -ffp-contract=off -fPIC -Wall -Wextra -Werror -DBENCH_${variant}
+            -MD -MF ${object}.d -c ${CMAKE_CURRENT_LIST_DIR}/../bench/host_kernels_shim.c -o ${object}
+        DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../bench/host_kernels_shim.c DEPFILE ${object}.d VERBATIM)
+    list(APPEND HB_OBJECTS ${object})
+endforeach()
+find_package(Threads REQUIRED)
+add_executable(bench_host_kernels ${CMAKE_CURRENT_LIST_DIR}/../bench/host_kernels.c ${HB_OBJECTS})
+target_link_libraries(bench_host_kernels PRIVATE ccc_flags Threads::Threads)

@@ -74,10 +74,11 @@ INLINE void spread(float *out, const u16 *x, i32 n)
 }
 
 /* ---- one token: the matrix is streamed --------------------------------------------------------------------------------------------- */
-enum { ROWS = 8, AHEAD = 512 /* elements of a row */ };
+enum { ROWS = 8 };
 
-/* sum[0..8) of rows n .. n+7 of w (the last row again where there are no more) */
-INLINE void stream_rows(const matvec_args *a, const u16 *w, i32 n, const float *x, float *sum)
+/* sum[0..8) of rows n .. n+7 of w (the last row again where there are no more). The memory `ahead` elements further on is asked for: the rows that
+ * come next. Into the second-level cache: the first has too few outstanding misses for the speed of memory. */
+INLINE void stream_rows(const matvec_args *a, const u16 *w, i32 n, const float *x, i64 ahead, float *sum)
 {
     const u16 *row[ROWS];
     UNROLL for (i32 r = 0; r < ROWS; r++) row[r] = w + (i64)imin(n + r, a->N - 1) * a->K;
@@ -92,7 +93,7 @@ INLINE void stream_rows(const matvec_args *a, const u16 *w, i32 n, const float *
                 VU p = ld8u(row[r] + k);
                 s[r] = fma8(even_f32(p), even, s[r]);
                 s[r] = fma8(odd_f32(p), odd, s[r]);
-                if (k % 32 == 0) __builtin_prefetch(row[r] + k + AHEAD);
+                if (k % 32 == 0) __builtin_prefetch(row[r] + k + ahead, 0, 2);
             }
         }
         if (k < end) {
@@ -114,10 +115,13 @@ INLINE void stream_rows(const matvec_args *a, const u16 *w, i32 n, const float *
 INLINE void stream(const matvec_args *a, i32 first, i32 end, float *x)
 {
     for (i32 t = 0; t < a->T; t++) {
+        for (i32 h = 0; h < HALVES; h++)
+            for (i64 i = 0; i < (i64)imin(ROWS, end - first) * a->K; i += 32) __builtin_prefetch(a->w + ((i64)h * a->N + first) * a->K + i, 0, 2);
         spread(x, a->x + (i64)t * a->x_ld, a->K);
         for (i32 n = first; n < end; n += ROWS) {
             float sum[HALVES][ROWS];
-            UNROLL for (i32 h = 0; h < HALVES; h++) stream_rows(a, a->w + (i64)h * a->N * a->K, n, x, sum[h]);
+            i64 ahead = n + ROWS < end ? (i64)ROWS * a->K : 0; /* what lies behind the block is another thread's */
+            UNROLL for (i32 h = 0; h < HALVES; h++) stream_rows(a, a->w + (i64)h * a->N * a->K, n, x, ahead, sum[h]);
             finish(a, t, n, sum[0], sum[HALVES - 1]);
         }
     }
