@@ -1,14 +1,19 @@
-/* LlamaForCausalLM: Llama 2, 3, 3.1, 3.2, SmolLM2 and all that keep to the same graph. The reading of its keys, then the graph.
- * Every rounding is written out: matmul, norm, rope and attention yield f32, and each is cast to bf16 where transformers' bf16 model
- * stores its result. Logits stay f32. */
+/* LlamaForCausalLM: Llama 2, 3, 3.1, 3.2, SmolLM2 and all that keep to the same graph. The reading of its
+ * keys, then the graph. Every rounding is written out: matmul, norm, rope and attention yield f32, and each
+ * is cast to bf16 where transformers' bf16 model stores its result. Logits stay f32. */
 #include "import.h"
 #include <math.h>
 
 static ccc_status read_config(import_model *m, import_config *c, ccc_err *err)
 {
-    const struct { const char *key; int64_t most; int64_t *v; } counts[] = {
-        {"hidden_size", 1 << 20, &m->hidden}, {"intermediate_size", 1 << 20, &m->intermediate}, {"num_hidden_layers", 1024, &m->layers},
-        {"num_attention_heads", 1024, &m->heads}, {"vocab_size", 1 << 24, &m->vocab}, {"max_position_embeddings", 1 << 20, &m->max_position},
+    const struct {
+        const char *key;
+        int64_t most;
+        int64_t *v;
+    } counts[] = {
+        {"hidden_size", 1 << 20, &m->hidden},    {"intermediate_size", 1 << 20, &m->intermediate},
+        {"num_hidden_layers", 1024, &m->layers}, {"num_attention_heads", 1024, &m->heads},
+        {"vocab_size", 1 << 24, &m->vocab},      {"max_position_embeddings", 1 << 20, &m->max_position},
     };
     bool found;
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
@@ -29,8 +34,13 @@ static ccc_status read_config(import_model *m, import_config *c, ccc_err *err)
 }
 
 /* ---- the graph */
-typedef struct { import_tensor weight, bias; } linear; /* GGUFs of this architecture have no biases */
-#define LINEAR(hf, gguf, permuted) {{hf ".weight", gguf ".weight", false, permuted}, {hf ".bias", gguf ".bias", false, permuted}}
+typedef struct {
+    import_tensor weight, bias;
+} linear; /* GGUFs of this architecture have no biases */
+/* clang-format off */
+#define LINEAR(hf, gguf, permuted) \
+    {{hf ".weight", gguf ".weight", false, permuted}, {hf ".bias", gguf ".bias", false, permuted}}
+/* clang-format on */
 static const linear wq = LINEAR("model.layers.#.self_attn.q_proj", "blk.#.attn_q", true);
 static const linear wk = LINEAR("model.layers.#.self_attn.k_proj", "blk.#.attn_k", true);
 static const linear wv = LINEAR("model.layers.#.self_attn.v_proj", "blk.#.attn_v", false);
@@ -40,15 +50,21 @@ static const linear wup = LINEAR("model.layers.#.mlp.up_proj", "blk.#.ffn_up", f
 static const linear wdown = LINEAR("model.layers.#.mlp.down_proj", "blk.#.ffn_down", false);
 static const import_tensor embedding = {"model.embed_tokens.weight", "token_embd.weight", false, false};
 static const import_tensor head = {"lm_head.weight", "output.weight", false, false};
-static const import_tensor attn_norm = {"model.layers.#.input_layernorm.weight", "blk.#.attn_norm.weight", true, false};
-static const import_tensor ffn_norm = {"model.layers.#.post_attention_layernorm.weight", "blk.#.ffn_norm.weight", true, false};
+static const import_tensor attn_norm = {"model.layers.#.input_layernorm.weight", "blk.#.attn_norm.weight",
+                                        true, false};
+static const import_tensor ffn_norm = {"model.layers.#.post_attention_layernorm.weight",
+                                       "blk.#.ffn_norm.weight", true, false};
 static const import_tensor final_norm = {"model.norm.weight", "output_norm.weight", true, false};
 
-typedef struct { ccc_val positions, query_start_loc, seq_lens, block_table, slot_mapping, logits_indices, rope; } step;
+typedef struct {
+    ccc_val positions, query_start_loc, seq_lens, block_table, slot_mapping, logits_indices, rope;
+} step;
 
-static ccc_val project(importer *im, const linear *w, bool bias, int64_t layer, ccc_val x, int64_t n, int64_t k, const char *name)
+static ccc_val project(importer *im, const linear *w, bool bias, int64_t layer, ccc_val x, int64_t n,
+                       int64_t k, const char *name)
 {
-    ccc_val y = import_node(im, CCC_OP_matmul, NULL, NULL, 0, 2, x, import_weight(im, &w->weight, layer, n, k));
+    ccc_val y =
+        import_node(im, CCC_OP_matmul, NULL, NULL, 0, 2, x, import_weight(im, &w->weight, layer, n, k));
     if (bias) y = import_node(im, CCC_OP_add, NULL, NULL, 0, 2, y, import_weight(im, &w->bias, layer, n, 0));
     return import_cast(im, y, import_name(im, layer, name));
 }
@@ -57,13 +73,15 @@ static ccc_val norm(importer *im, const import_tensor *w, int64_t layer, ccc_val
 {
     ccc_val n = import_node(im, CCC_OP_rms_norm, NULL, (ccc_attr_arg[]){{"eps", {.f = im->m.eps}}}, 1, 1, x);
     ccc_val c = import_cast(im, n, NULL);
-    ccc_val y = import_node(im, CCC_OP_mul, NULL, NULL, 0, 2, c, import_weight(im, w, layer, im->m.hidden, 0));
+    ccc_val y =
+        import_node(im, CCC_OP_mul, NULL, NULL, 0, 2, c, import_weight(im, w, layer, im->m.hidden, 0));
     return import_cast(im, y, import_name(im, layer, name));
 }
 
 static ccc_val rotate(importer *im, const step *s, int64_t layer, ccc_val x, const char *name)
 {
-    ccc_val y = import_node(im, CCC_OP_rope, NULL, (ccc_attr_arg[]){{"head_size", {.i = im->m.head_size}}}, 1, 3, x, s->rope, s->positions);
+    ccc_val y = import_node(im, CCC_OP_rope, NULL, (ccc_attr_arg[]){{"head_size", {.i = im->m.head_size}}}, 1,
+                            3, x, s->rope, s->positions);
     return import_cast(im, y, import_name(im, layer, name));
 }
 
@@ -71,18 +89,28 @@ static ccc_val rope_table(importer *im)
 {
     const import_rope *r = &im->m.rope;
     ccc_attr_arg attrs[] = {
-        {"rotary", {.i = im->m.head_size}}, {"rows", {.i = im->max_model_len}}, {"theta", {.f = r->theta}}, {"scaling", {.s = r->scaling}},
-        {"factor", {.f = r->factor}}, {"low_freq_factor", {.f = r->low_freq_factor}}, {"high_freq_factor", {.f = r->high_freq_factor}},
+        {"rotary", {.i = im->m.head_size}},
+        {"rows", {.i = im->max_model_len}},
+        {"theta", {.f = r->theta}},
+        {"scaling", {.s = r->scaling}},
+        {"factor", {.f = r->factor}},
+        {"low_freq_factor", {.f = r->low_freq_factor}},
+        {"high_freq_factor", {.f = r->high_freq_factor}},
         {"original_max_position", {.i = r->original_max_position}},
     };
-    return import_leaf(im, CCC_OP_rope_table, "rope_table", attrs, *r->scaling ? sizeof attrs / sizeof *attrs : 3, NULL);
+    return import_leaf(im, CCC_OP_rope_table, "rope_table", attrs,
+                       *r->scaling ? sizeof attrs / sizeof *attrs : 3, NULL);
 }
 
 static ccc_val kv_cache(importer *im, int64_t layer)
 {
-    ccc_type type = {.dtype = CCC_BF16, .rank = 3, .layout = (uint8_t)im->layout,
-                     .dim = {ccc_dim_const(im->m.kv_heads), ccc_dim_const(im->config->kv_block_size), ccc_dim_const(im->m.head_size)}};
-    return import_leaf(im, CCC_OP_cache, import_name(im, layer, "kv"), (ccc_attr_arg[]){{"layer", {.i = layer}}}, 1, &type);
+    ccc_type type = {.dtype = CCC_BF16,
+                     .rank = 3,
+                     .layout = (uint8_t)im->layout,
+                     .dim = {ccc_dim_const(im->m.kv_heads), ccc_dim_const(im->config->kv_block_size),
+                             ccc_dim_const(im->m.head_size)}};
+    return import_leaf(im, CCC_OP_cache, import_name(im, layer, "kv"),
+                       (ccc_attr_arg[]){{"layer", {.i = layer}}}, 1, &type);
 }
 
 static ccc_val attend(importer *im, const step *s, int64_t l, ccc_val h)
@@ -93,10 +121,13 @@ static ccc_val attend(importer *im, const step *s, int64_t l, ccc_val h)
     ccc_val k = project(im, &wk, m->attention_bias, l, h, kv_n, m->hidden, "k");
     ccc_val v = project(im, &wv, m->attention_bias, l, h, kv_n, m->hidden, "v");
     ccc_val qr = rotate(im, s, l, q, "qr"), kr = rotate(im, s, l, k, "kr");
-    ccc_val cache = import_node(im, CCC_OP_kv_write, import_name(im, l, "kv1"), NULL, 0, 4, kv_cache(im, l), kr, v, s->slot_mapping);
+    ccc_val cache = import_node(im, CCC_OP_kv_write, import_name(im, l, "kv1"), NULL, 0, 4, kv_cache(im, l),
+                                kr, v, s->slot_mapping);
     ccc_attr_arg scale = {"scale", {.f = 1 / sqrt((double)m->head_size)}};
-    ccc_val a = import_node(im, CCC_OP_attention, NULL, &scale, 1, 5, qr, cache, s->block_table, s->seq_lens, s->query_start_loc);
-    return project(im, &wo, m->attention_bias, l, import_cast(im, a, import_name(im, l, "a")), m->hidden, q_n, "o");
+    ccc_val a = import_node(im, CCC_OP_attention, NULL, &scale, 1, 5, qr, cache, s->block_table, s->seq_lens,
+                            s->query_start_loc);
+    return project(im, &wo, m->attention_bias, l, import_cast(im, a, import_name(im, l, "a")), m->hidden, q_n,
+                   "o");
 }
 
 static ccc_val feed_forward(importer *im, int64_t l, ccc_val h)
@@ -117,7 +148,8 @@ static ccc_val layer(importer *im, const step *s, int64_t l, ccc_val x)
     return import_cast(im, import_node(im, CCC_OP_add, NULL, NULL, 0, 2, x, d), import_name(im, l, "x2"));
 }
 
-/* The last norm is over all tokens only when somebody wants the hidden state of all; else over the rows whose logits are wanted. */
+/* The last norm is over all tokens only when somebody wants the hidden state of all; else over the rows whose
+ * logits are wanted. */
 static void results(importer *im, const step *s, ccc_val x, ccc_val table)
 {
     const import_model *m = &im->m;
@@ -126,16 +158,20 @@ static void results(importer *im, const step *s, ccc_val x, ccc_val table)
     if (im->want_hidden) {
         hidden = norm(im, &final_norm, -1, x, "hidden");
         import_output(im, "hidden", hidden);
-        if (rows) hidden = import_node(im, CCC_OP_gather, "hidden_rows", NULL, 0, 2, hidden, s->logits_indices);
+        if (rows)
+            hidden = import_node(im, CCC_OP_gather, "hidden_rows", NULL, 0, 2, hidden, s->logits_indices);
     } else {
-        hidden = norm(im, &final_norm, -1, import_node(im, CCC_OP_gather, "x_rows", NULL, 0, 2, x, s->logits_indices), "hidden_rows");
+        hidden =
+            norm(im, &final_norm, -1,
+                 import_node(im, CCC_OP_gather, "x_rows", NULL, 0, 2, x, s->logits_indices), "hidden_rows");
     }
     if (!rows && !m->tied) import_unread(im, &head, -1, m->vocab, m->hidden);
     if (!rows) return;
     ccc_val w = m->tied ? table : import_weight(im, &head, -1, m->vocab, m->hidden);
     ccc_val logits = import_node(im, CCC_OP_matmul, "logits", NULL, 0, 2, hidden, w);
     if (im->want_logits) import_output(im, "logits", logits);
-    if (im->want_tokens) import_output(im, "next_tokens", import_node(im, CCC_OP_argmax, "next_tokens", NULL, 0, 1, logits));
+    if (im->want_tokens)
+        import_output(im, "next_tokens", import_node(im, CCC_OP_argmax, "next_tokens", NULL, 0, 1, logits));
 }
 
 static void build(importer *im)
@@ -151,7 +187,8 @@ static void build(importer *im)
         .block_table = import_input(im, "block_table", CCC_I32, 2, im->S, im->B),
         .slot_mapping = import_input(im, "slot_mapping", CCC_I64, 1, im->T, none),
     };
-    if (im->want_logits || im->want_tokens) s.logits_indices = import_input(im, "logits_indices", CCC_I32, 1, im->R, none);
+    if (im->want_logits || im->want_tokens)
+        s.logits_indices = import_input(im, "logits_indices", CCC_I32, 1, im->R, none);
     s.rope = rope_table(im);
     ccc_val table = import_weight(im, &embedding, -1, im->m.vocab, im->m.hidden);
     ccc_val x = import_node(im, CCC_OP_embed, "x", NULL, 0, 3, table, ids, embeds);

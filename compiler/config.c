@@ -1,5 +1,6 @@
-/* Options of a compile. config.def is the only list: the fields of ccc_config, their defaults, the table for --help and for the cache key,
- * and the checks here are all made from it. A value that cannot be honoured is an error now, not a surprise later. */
+/* Options of a compile. config.def is the only list: the fields of ccc_config, their defaults, the table for
+ * --help and for the cache key, and the checks here are all made from it. A value that cannot be honoured is
+ * an error now, not a surprise later. */
 #include "ccc.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +14,12 @@ const ccc_option ccc_options[] = {
     {NULL, CCC_OPT_INT, NULL, false, NULL},
 };
 
-static const struct { size_t offset; int64_t least, most; const char *allowed; } rules[] = { /* beside ccc_options, row by row */
+static const struct {
+    size_t offset;
+    int64_t least, most;
+    const char *allowed;
+} rules[] = {
+    /* beside ccc_options, row by row */
 #define OPT_INT(name, dflt, key, help, least, most) {offsetof(ccc_config, name), least, most, ""},
 #define OPT_BOOL(name, dflt, key, help, ...) {offsetof(ccc_config, name), 0, 1, ""},
 #define OPT_STR(name, dflt, key, help, allowed) {offsetof(ccc_config, name), 0, 0, allowed},
@@ -28,7 +34,8 @@ void ccc_config_init(ccc_config *c)
 #include "config.def"
 }
 
-static bool same_name(const char *name, const char *given) /* dashes of the command line are underscores here */
+static bool same_name(const char *name,
+                      const char *given) /* dashes of the command line are underscores here */
 {
     for (; *name && (*name == *given || (*name == '_' && *given == '-')); name++, given++) continue;
     return *name == 0 && *given == 0;
@@ -52,10 +59,11 @@ static ccc_status set_int(int64_t *field, unsigned row, const char *value, ccc_e
     errno = 0;
     long long v = strtoll(value, &end, 10);
     if (end == value || *end || errno || (*value != '-' && (*value < '0' || *value > '9')))
-        return ccc_fail(err, CCC_E_ARG, "option '%s': '%.100s' is not a whole number", ccc_options[row].name, value);
+        return ccc_fail(err, CCC_E_ARG, "option '%s': '%.100s' is not a whole number", ccc_options[row].name,
+                        value);
     if (v < rules[row].least || v > rules[row].most)
-        return ccc_fail(err, CCC_E_ARG, "option '%s': %lld is out of range, it may be %lld to %lld", ccc_options[row].name, v,
-                        (long long)rules[row].least, (long long)rules[row].most);
+        return ccc_fail(err, CCC_E_ARG, "option '%s': %lld is out of range, it may be %lld to %lld",
+                        ccc_options[row].name, v, (long long)rules[row].least, (long long)rules[row].most);
     if (strcmp(ccc_options[row].name, "kv_block_size") == 0 && v != 16 && v != 32 && v != 64)
         return ccc_fail(err, CCC_E_ARG, "option 'kv_block_size': %lld is not 16, 32 or 64", v);
     *field = v;
@@ -69,15 +77,18 @@ ccc_status ccc_config_set(ccc_config *c, const char *name, const char *value, cc
     if (!ccc_options[row].name) return ccc_fail(err, CCC_E_ARG, "unknown option '%.100s'", name);
     void *field = (char *)c + rules[row].offset;
     switch (ccc_options[row].kind) {
-    case CCC_OPT_INT: return set_int(field, row, value, err);
+    case CCC_OPT_INT:
+        return set_int(field, row, value, err);
     case CCC_OPT_BOOL:
         if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
-            return ccc_fail(err, CCC_E_ARG, "option '%s': '%.100s' is neither true nor false", ccc_options[row].name, value);
+            return ccc_fail(err, CCC_E_ARG, "option '%s': '%.100s' is neither true nor false",
+                            ccc_options[row].name, value);
         *(bool *)field = value[0] == 't';
         return CCC_OK;
     default:
         if (*rules[row].allowed && !is_allowed(rules[row].allowed, value))
-            return ccc_fail(err, CCC_E_ARG, "option '%s': '%.100s' is not one of %s", ccc_options[row].name, value, rules[row].allowed);
+            return ccc_fail(err, CCC_E_ARG, "option '%s': '%.100s' is not one of %s", ccc_options[row].name,
+                            value, rules[row].allowed);
         *(const char **)field = value;
         return CCC_OK;
     }

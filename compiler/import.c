@@ -1,5 +1,5 @@
-/* ccc_import: what kind of model a path names, told by content; and the table of architectures. A graph in text or JSON is read as it is:
- * options that shape an imported graph cannot apply to it and are refused. */
+/* ccc_import: what kind of model a path names, told by content; and the table of architectures. A graph in
+ * text or JSON is read as it is: options that shape an imported graph cannot apply to it and are refused. */
 #include "import.h"
 #include <errno.h>
 #include <string.h>
@@ -22,8 +22,12 @@ static ccc_status check_options(const ccc_import_args *args, const char *model, 
     if (args->config->max_model_len != c.max_model_len) option = "max_model_len";
     if (args->config->kv_block_size != c.kv_block_size) option = "kv_block_size";
     if (strcmp(args->config->kv_layout, c.kv_layout) != 0) option = "kv_layout";
-    if (option) return ccc_fail(err, CCC_E_ARG, "option '%s' does not apply to '%.200s': a graph states it itself", option, model);
-    if (args->n_ignore_keys) return ccc_fail(err, CCC_E_ARG, "'%.200s' is a graph: it has no key '%.100s' to ignore", model, args->ignore_keys[0]);
+    if (option)
+        return ccc_fail(err, CCC_E_ARG, "option '%s' does not apply to '%.200s': a graph states it itself",
+                        option, model);
+    if (args->n_ignore_keys)
+        return ccc_fail(err, CCC_E_ARG, "'%.200s' is a graph: it has no key '%.100s' to ignore", model,
+                        args->ignore_keys[0]);
     return CCC_OK;
 }
 
@@ -37,7 +41,8 @@ static ccc_status read_graph(ccc_graph **out, const char *model, const ccc_impor
         size_t at = 0;
         while (at < text.size_B && strchr(" \t\r\n", text.data[at]) && text.data[at]) at++;
         bool json = at < text.size_B && text.data[at] == '{';
-        st = json ? ccc_json_read(out, text.data, text.size_B, shown, err) : ccc_ir_parse(out, text.data ? text.data : "", text.size_B, shown, err);
+        st = json ? ccc_json_read(out, text.data, text.size_B, shown, err)
+                  : ccc_ir_parse(out, text.data ? text.data : "", text.size_B, shown, err);
     }
     ccc_buf_free(&text);
     return st;
@@ -56,7 +61,8 @@ ccc_status ccc_import(ccc_graph **out, const char *model, const ccc_import_args 
 {
     struct stat st;
     if (strcmp(model, "-") == 0) return read_graph(out, model, args, err);
-    if (stat(model, &st) != 0) return ccc_fail(err, CCC_E_IO, "cannot open '%.300s': %s", model, strerror(errno));
+    if (stat(model, &st) != 0)
+        return ccc_fail(err, CCC_E_IO, "cannot open '%.300s': %s", model, strerror(errno));
     if (S_ISDIR(st.st_mode)) return import_hf(out, model, args, err);
     if (S_ISREG(st.st_mode) && is_gguf(model)) return import_gguf(out, model, args, err);
     return read_graph(out, model, args, err);

@@ -1,29 +1,36 @@
-/* Building a graph while importing: nodes with a failure that sticks, weights that pass through the casts they need, and the account of the
- * weight files' tensors: one that the model needs and the files lack, one of another shape, one that is left over, each is an error by name.
- * All weights become bf16, norms' too: one kind of weight for every kernel, and the values that bf16 checkpoints hold anyway. */
+/* Building a graph while importing: nodes with a failure that sticks, weights that pass through the casts
+ * they need, and the account of the weight files' tensors: one that the model needs and the files lack, one
+ * of another shape, one that is left over, each is an error by name. All weights become bf16, norms' too: one
+ * kind of weight for every kernel, and the values that bf16 checkpoints hold anyway. */
 #include "import.h"
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void fail_nomem(importer *im) { im->st = ccc_fail(im->err, CCC_E_NOMEM, "out of memory"); }
+static void fail_nomem(importer *im)
+{
+    im->st = ccc_fail(im->err, CCC_E_NOMEM, "out of memory");
+}
 
-ccc_val import_leaf(importer *im, ccc_op op, const char *name, const ccc_attr_arg *attrs, unsigned n_attrs, const ccc_type *type)
+ccc_val import_leaf(importer *im, ccc_op op, const char *name, const ccc_attr_arg *attrs, unsigned n_attrs,
+                    const ccc_type *type)
 {
     ccc_val v = 0;
     if (im->st == CCC_OK) im->st = ccc_graph_add(im->g, &v, op, NULL, 0, attrs, n_attrs, type, name, im->err);
     return v;
 }
 
-ccc_val import_node(importer *im, ccc_op op, const char *name, const ccc_attr_arg *attrs, unsigned n_attrs, unsigned n_in, ...)
+ccc_val import_node(importer *im, ccc_op op, const char *name, const ccc_attr_arg *attrs, unsigned n_attrs,
+                    unsigned n_in, ...)
 {
     ccc_val in[CCC_MAX_IN], v = 0;
     va_list ap;
     va_start(ap, n_in);
     for (unsigned i = 0; i < n_in; i++) in[i] = va_arg(ap, ccc_val);
     va_end(ap);
-    if (im->st == CCC_OK) im->st = ccc_graph_add(im->g, &v, op, in, n_in, attrs, n_attrs, NULL, name, im->err);
+    if (im->st == CCC_OK)
+        im->st = ccc_graph_add(im->g, &v, op, in, n_in, attrs, n_attrs, NULL, name, im->err);
     return v;
 }
 
@@ -55,7 +62,8 @@ static const char *tensor_name(importer *im, const import_tensor *t, int64_t lay
 {
     const char *pattern = im->gguf ? t->gguf : t->hf, *mark = strchr(pattern, '#');
     if (!mark) return pattern;
-    const char *s = ccc_arena_printf(im->g->mem, "%.*s%" PRId64 "%s", (int)(mark - pattern), pattern, layer, mark + 1);
+    const char *s =
+        ccc_arena_printf(im->g->mem, "%.*s%" PRId64 "%s", (int)(mark - pattern), pattern, layer, mark + 1);
     if (!s && im->st == CCC_OK) fail_nomem(im);
     return s ? s : "";
 }
@@ -72,13 +80,20 @@ static ccc_dtype source_dtype(importer *im, const char *name, unsigned rank, con
     }
     im->used[t - cccrt_source_get(im->source, 0)] = true;
     bool same = t->rank == rank;
-    for (unsigned i = 0; i < t->rank; i++) snprintf(have + strlen(have), sizeof have - strlen(have), "%s%" PRId64, i ? ", " : "", t->dim[i]);
-    for (unsigned i = 0; i < rank; i++) snprintf(want + strlen(want), sizeof want - strlen(want), "%s%" PRId64, i ? ", " : "", dim[i]);
+    for (unsigned i = 0; i < t->rank; i++)
+        snprintf(have + strlen(have), sizeof have - strlen(have), "%s%" PRId64, i ? ", " : "", t->dim[i]);
+    for (unsigned i = 0; i < rank; i++)
+        snprintf(want + strlen(want), sizeof want - strlen(want), "%s%" PRId64, i ? ", " : "", dim[i]);
     for (unsigned i = 0; same && i < rank; i++) same = t->dim[i] == dim[i];
-    if (!same) im->st = ccc_fail(im->err, CCC_E_TYPE, "%.200s: tensor '%.120s' is [%s], the model's configuration needs [%s]", im->file, name, have, want);
-    else if (t->dtype != CCC_BF16 && t->dtype != CCC_F16 && t->dtype != CCC_F32 && t->dtype != CCC_Q8_0 && t->dtype != CCC_Q4_1)
-        im->st = ccc_fail(im->err, CCC_E_UNSUPPORTED, "%.200s: tensor '%.150s' has dtype %s; f32, f16, bf16, q8_0 and q4_1 are supported", im->file, name,
-                          cccrt_dtype_text(t->dtype));
+    if (!same)
+        im->st = ccc_fail(im->err, CCC_E_TYPE,
+                          "%.200s: tensor '%.120s' is [%s], the model's configuration needs [%s]", im->file,
+                          name, have, want);
+    else if (t->dtype != CCC_BF16 && t->dtype != CCC_F16 && t->dtype != CCC_F32 && t->dtype != CCC_Q8_0 &&
+             t->dtype != CCC_Q4_1)
+        im->st = ccc_fail(im->err, CCC_E_UNSUPPORTED,
+                          "%.200s: tensor '%.150s' has dtype %s; f32, f16, bf16, q8_0 and q4_1 are supported",
+                          im->file, name, cccrt_dtype_text(t->dtype));
     return (ccc_dtype)t->dtype;
 }
 
@@ -91,16 +106,21 @@ ccc_val import_weight(importer *im, const import_tensor *t, int64_t layer, int64
     ccc_type type = {.rank = (uint8_t)rank, .dim = {ccc_dim_const(rows), ccc_dim_const(cols)}};
     if (!cols) type.dim[1] = (ccc_dim){0};
     type.dtype = (uint8_t)source_dtype(im, name, rank, dim);
-    ccc_attr_arg attrs[] = {{"name", {.s = name}}, {"init_mean", {.f = t->norm ? 1 : 0}}, {"init_std", {.f = t->norm ? 0.1 : 0.02}}};
+    ccc_attr_arg attrs[] = {{"name", {.s = name}},
+                            {"init_mean", {.f = t->norm ? 1 : 0}},
+                            {"init_std", {.f = t->norm ? 0.1 : 0.02}}};
     ccc_val v = import_leaf(im, CCC_OP_weight, NULL, attrs, 3, &type);
     if (type.dtype != CCC_BF16) v = import_cast(im, v, NULL);
-    if (im->gguf && t->permuted) v = import_node(im, CCC_OP_unpermute, NULL, (ccc_attr_arg[]){{"head_size", {.i = im->m.head_size}}}, 1, 1, v);
+    if (im->gguf && t->permuted)
+        v = import_node(im, CCC_OP_unpermute, NULL, (ccc_attr_arg[]){{"head_size", {.i = im->m.head_size}}},
+                        1, 1, v);
     return v;
 }
 
 void import_unread(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols)
 {
-    if (im->st == CCC_OK && im->source) source_dtype(im, tensor_name(im, t, layer), cols ? 2 : 1, (int64_t[]){rows, cols});
+    if (im->st == CCC_OK && im->source)
+        source_dtype(im, tensor_name(im, t, layer), cols ? 2 : 1, (int64_t[]){rows, cols});
 }
 
 static ccc_status check_left_over(const importer *im)
@@ -108,7 +128,8 @@ static ccc_status check_left_over(const importer *im)
     const cccrt_source_tensor *t;
     for (uint32_t i = 0; im->source && (t = cccrt_source_get(im->source, i)); i++)
         if (!im->used[i] && !cccrt_source_ignorable(t->name))
-            return ccc_fail(im->err, CCC_E_TYPE, "%.200s: tensor '%.150s' is not one that %s reads%s", im->file, t->name, im->arch->name,
+            return ccc_fail(im->err, CCC_E_TYPE, "%.200s: tensor '%.150s' is not one that %s reads%s",
+                            im->file, t->name, im->arch->name,
                             im->m.tied ? " (the head is tied to the embedding)" : "");
     return CCC_OK;
 }
@@ -118,10 +139,15 @@ static ccc_status wanted_outputs(importer *im)
 {
     for (const char *p = im->config->outputs;;) {
         size_t n = strcspn(p, ",");
-        bool *want = n == 6 && !memcmp(p, "hidden", n) ? &im->want_hidden : n == 6 && !memcmp(p, "logits", n) ? &im->want_logits
-            : n == 6 && !memcmp(p, "tokens", n) ? &im->want_tokens : NULL;
+        bool *want = n == 6 && !memcmp(p, "hidden", n)   ? &im->want_hidden
+                     : n == 6 && !memcmp(p, "logits", n) ? &im->want_logits
+                     : n == 6 && !memcmp(p, "tokens", n) ? &im->want_tokens
+                                                         : NULL;
         if (!want || *want)
-            return ccc_fail(im->err, CCC_E_ARG, "option 'outputs': '%.60s' is not a list of hidden, logits and tokens, each at most once", im->config->outputs);
+            return ccc_fail(
+                im->err, CCC_E_ARG,
+                "option 'outputs': '%.60s' is not a list of hidden, logits and tokens, each at most once",
+                im->config->outputs);
         *want = true;
         if (!p[n]) return CCC_OK;
         p += n + 1;
@@ -134,14 +160,20 @@ static ccc_status symbols(importer *im)
     int64_t limit = im->m.max_position;
     im->layout = CCC_LAYOUT_NHD;
     while (im->layout < CCC_N_LAYOUTS && strcmp(ccc_layout_name(im->layout), c->kv_layout) != 0) im->layout++;
-    if (im->layout == CCC_N_LAYOUTS) return ccc_fail(im->err, CCC_E_ARG, "option 'kv_layout': '%.60s' is not one of nhd, hnd and ccc", c->kv_layout);
+    if (im->layout == CCC_N_LAYOUTS)
+        return ccc_fail(im->err, CCC_E_ARG, "option 'kv_layout': '%.60s' is not one of nhd, hnd and ccc",
+                        c->kv_layout);
     if (c->kv_block_size != 16 && c->kv_block_size != 32 && c->kv_block_size != 64)
-        return ccc_fail(im->err, CCC_E_ARG, "option 'kv_block_size': %" PRId64 " is not 16, 32 or 64", c->kv_block_size);
+        return ccc_fail(im->err, CCC_E_ARG, "option 'kv_block_size': %" PRId64 " is not 16, 32 or 64",
+                        c->kv_block_size);
     im->max_model_len = c->max_model_len ? c->max_model_len : limit;
     if (im->max_model_len > limit)
-        return ccc_fail(im->err, CCC_E_ARG, "option 'max_model_len': %" PRId64 " is more than the model's %" PRId64, im->max_model_len, limit);
+        return ccc_fail(im->err, CCC_E_ARG,
+                        "option 'max_model_len': %" PRId64 " is more than the model's %" PRId64,
+                        im->max_model_len, limit);
     int64_t blocks = (im->max_model_len + c->kv_block_size - 1) / c->kv_block_size;
-    int t = ccc_graph_add_sym(im->g, "T", 1, c->max_num_batched_tokens), s = ccc_graph_add_sym(im->g, "S", 1, c->max_num_seqs);
+    int t = ccc_graph_add_sym(im->g, "T", 1, c->max_num_batched_tokens),
+        s = ccc_graph_add_sym(im->g, "S", 1, c->max_num_seqs);
     int r = ccc_graph_add_sym(im->g, "R", 1, c->max_num_seqs), b = ccc_graph_add_sym(im->g, "B", 1, blocks);
     if (t < 0 || s < 0 || r < 0 || b < 0) return ccc_fail(im->err, CCC_E_NOMEM, "out of memory");
     im->T = ccc_dim_sym(t);
@@ -161,7 +193,8 @@ static ccc_status set_count(importer *im, const char *key, int64_t v)
 static ccc_status set_facts(importer *im, const cccrt_fact *facts, uint32_t n)
 {
     CCC_TRY(ccc_graph_set_fact(im->g, "architecture", im->arch->name, im->err));
-    for (uint32_t i = 0; i < n; i++) CCC_TRY(ccc_graph_set_fact(im->g, facts[i].key, facts[i].value, im->err));
+    for (uint32_t i = 0; i < n; i++)
+        CCC_TRY(ccc_graph_set_fact(im->g, facts[i].key, facts[i].value, im->err));
     CCC_TRY(set_count(im, "hidden_size", im->m.hidden));
     CCC_TRY(set_count(im, "intermediate_size", im->m.intermediate));
     CCC_TRY(set_count(im, "vocab_size", im->m.vocab));
@@ -189,11 +222,17 @@ ccc_status import_graph(ccc_graph **out, importer *im, const cccrt_fact *facts, 
 ccc_status import_check_model(const import_model *m, const char *file, ccc_err *err)
 {
     if (m->head_size < 8 || m->head_size > 256 || m->head_size % 8)
-        return ccc_fail(err, CCC_E_UNSUPPORTED, "%.200s: a head size of %" PRId64 " is not supported; multiples of 8 up to 256 are", file, m->head_size);
+        return ccc_fail(err, CCC_E_UNSUPPORTED,
+                        "%.200s: a head size of %" PRId64 " is not supported; multiples of 8 up to 256 are",
+                        file, m->head_size);
     if (m->heads % m->kv_heads)
-        return ccc_fail(err, CCC_E_TYPE, "%.200s: %" PRId64 " heads are not a multiple of %" PRId64 " key-value heads", file, m->heads, m->kv_heads);
+        return ccc_fail(err, CCC_E_TYPE,
+                        "%.200s: %" PRId64 " heads are not a multiple of %" PRId64 " key-value heads", file,
+                        m->heads, m->kv_heads);
     if (m->hidden % 8 || m->intermediate % 8)
-        return ccc_fail(err, CCC_E_UNSUPPORTED, "%.200s: hidden size %" PRId64 " and intermediate size %" PRId64 " must be multiples of 8", file, m->hidden,
-                        m->intermediate);
+        return ccc_fail(err, CCC_E_UNSUPPORTED,
+                        "%.200s: hidden size %" PRId64 " and intermediate size %" PRId64
+                        " must be multiples of 8",
+                        file, m->hidden, m->intermediate);
     return CCC_OK;
 }

@@ -1,5 +1,6 @@
-/* A Hugging Face folder: config.json makes the graph; the weight files' headers, where there are any, must agree with it and give the
- * dtypes. Without them every tensor is taken to have the dtype that config.json states. */
+/* A Hugging Face folder: config.json makes the graph; the weight files' headers, where there are any, must
+ * agree with it and give the dtypes. Without them every tensor is taken to have the dtype that config.json
+ * states. */
 #include "import.h"
 #include <string.h>
 
@@ -8,12 +9,15 @@ static ccc_status choose_arch(const import_arch **out, import_config *c, const c
     const char *name = NULL, *type = NULL;
     CCC_TRY(import_config_str(c, "architectures", &name, err));
     CCC_TRY(import_config_str(c, "model_type", &type, err));
-    if (!name && !type) return ccc_fail(err, CCC_E_TYPE, "%.200s: has neither 'architectures' nor 'model_type'", path);
+    if (!name && !type)
+        return ccc_fail(err, CCC_E_TYPE, "%.200s: has neither 'architectures' nor 'model_type'", path);
     for (const import_arch *const *a = import_archs; *a; a++) {
         *out = *a;
         if (strcmp(name ? name : type, name ? (*a)->name : (*a)->model_type) == 0) return CCC_OK;
     }
-    return ccc_fail(err, CCC_E_UNSUPPORTED, "%.200s: architecture '%.100s' is not supported (ccc import --list-architectures)", path, name ? name : type);
+    return ccc_fail(err, CCC_E_UNSUPPORTED,
+                    "%.200s: architecture '%.100s' is not supported (ccc import --list-architectures)", path,
+                    name ? name : type);
 }
 
 static ccc_status read_model(importer *im, import_config *c, ccc_err *err)
@@ -33,7 +37,8 @@ ccc_status import_hf(ccc_graph **out, const char *folder, const ccc_import_args 
     cccrt_fact facts[CCCRT_MAX_FACTS];
     uint32_t n = 0;
     size_t text_B;
-    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path) return ccc_fail(err, CCC_E_ARG, "path is too long: '%.200s'", folder);
+    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path)
+        return ccc_fail(err, CCC_E_ARG, "path is too long: '%.200s'", folder);
     importer im = {.config = args->config, .file = path, .err = err};
     ccc_status st = import_config_open(&c, path, args, err);
     if (st == CCC_OK) st = read_model(&im, c, err);

@@ -18,10 +18,13 @@ typedef struct {
 void cccrt_fact_number(char out[48], double v)
 {
     float f = (float)v;
+    if (f >= -1e9f && f <= 1e9f && f == (float)(int64_t)f) { /* whole: without exponent */
+        snprintf(out, 48, "%lld", (long long)f);
+        return;
+    }
     locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
     locale_t old =
-        c ? uselocale(c)
-          : (locale_t)0; /* without memory for it: the caller's locale, where a comma fails the comparison */
+        c ? uselocale(c) : (locale_t)0; /* no memory for it: the caller's, where a comma fails to compare */
     for (int digits = 1; digits <= 9; digits++) {
         snprintf(out, 48, "%.*g", digits, (double)f);
         if (strtof(out, NULL) == f) break;

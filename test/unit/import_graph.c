@@ -1,4 +1,5 @@
-/* The imported graph of real configurations: the numbers that are published for them, whichever transformers wrote the file. */
+/* The imported graph of real configurations: the numbers that are published for them, whichever transformers
+ * wrote the file. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,18 +17,29 @@ static ccc_graph *import(const char *name, const ccc_config *config)
     return g;
 }
 
-static const struct { const char *name, *theta, *scaling, *factor, *eps, *heads, *kv_heads, *head_size, *hidden, *ffn, *vocab, *layers, *tied; int64_t rows; ccc_dtype dtype; } models[] = {
-    {"llama-2-7b", "1e+04", "none", NULL, "1e-05", "32", "32", "128", "4096", "11008", "32000", "32", "false", 4096, CCC_F16},
-    {"llama-3-8b", "5e+05", "none", NULL, "1e-05", "32", "8", "128", "4096", "14336", "128256", "32", "false", 8192, CCC_BF16},
-    {"llama-3.1-8b", "5e+05", "llama3", "8", "1e-05", "32", "8", "128", "4096", "14336", "128256", "32", "false", 131072, CCC_BF16},
-    {"llama-3.2-1b", "5e+05", "llama3", "32", "1e-05", "32", "8", "64", "2048", "8192", "128256", "16", "true", 131072, CCC_BF16},
-    {"smollm2-135m", "1e+05", "none", NULL, "1e-05", "9", "3", "64", "576", "1536", "49152", "30", "true", 8192, CCC_BF16},
+static const struct {
+    const char *name, *theta, *scaling, *factor, *eps, *heads, *kv_heads, *head_size, *hidden, *ffn, *vocab,
+        *layers, *tied;
+    int64_t rows;
+    ccc_dtype dtype;
+} models[] = {
+    {"llama-2-7b", "10000", "none", NULL, "1e-05", "32", "32", "128", "4096", "11008", "32000", "32", "false",
+     4096, CCC_F16},
+    {"llama-3-8b", "500000", "none", NULL, "1e-05", "32", "8", "128", "4096", "14336", "128256", "32", "false",
+     8192, CCC_BF16},
+    {"llama-3.1-8b", "500000", "llama3", "8", "1e-05", "32", "8", "128", "4096", "14336", "128256", "32",
+     "false", 131072, CCC_BF16},
+    {"llama-3.2-1b", "500000", "llama3", "32", "1e-05", "32", "8", "64", "2048", "8192", "128256", "16",
+     "true", 131072, CCC_BF16},
+    {"smollm2-135m", "100000", "none", NULL, "1e-05", "9", "3", "64", "576", "1536", "49152", "30", "true",
+     8192, CCC_BF16},
 };
 
 static void expect_fact(const ccc_graph *g, const char *key, const char *value)
 {
     const char *got = ccc_graph_fact(g, key);
-    if (value) cr_expect(got && !strcmp(got, value), "fact %s is %s, not %s", key, got ? got : "absent", value);
+    if (value)
+        cr_expect(got && !strcmp(got, value), "fact %s is %s, not %s", key, got ? got : "absent", value);
     else cr_expect_null(got);
 }
 
@@ -46,9 +58,21 @@ Test(import_graph, real_models)
         ccc_graph *g = import(models[i].name, &config);
         unsigned layers = (unsigned)atoi(models[i].layers);
         const char *const facts[][2] = {
-            {"architecture", "LlamaForCausalLM"}, {"source", "huggingface"}, {"rope_theta", models[i].theta}, {"rope_scaling", models[i].scaling}, {"rope_factor", models[i].factor},
-            {"rms_norm_eps", models[i].eps}, {"heads", models[i].heads}, {"kv_heads", models[i].kv_heads}, {"head_size", models[i].head_size}, {"hidden_size", models[i].hidden},
-            {"intermediate_size", models[i].ffn}, {"vocab_size", models[i].vocab}, {"layers", models[i].layers}, {"tie_word_embeddings", models[i].tied}, {"hidden_act", "silu"},
+            {"architecture", "LlamaForCausalLM"},
+            {"source", "huggingface"},
+            {"rope_theta", models[i].theta},
+            {"rope_scaling", models[i].scaling},
+            {"rope_factor", models[i].factor},
+            {"rms_norm_eps", models[i].eps},
+            {"heads", models[i].heads},
+            {"kv_heads", models[i].kv_heads},
+            {"head_size", models[i].head_size},
+            {"hidden_size", models[i].hidden},
+            {"intermediate_size", models[i].ffn},
+            {"vocab_size", models[i].vocab},
+            {"layers", models[i].layers},
+            {"tie_word_embeddings", models[i].tied},
+            {"hidden_act", "silu"},
         };
         for (size_t k = 0; k < sizeof facts / sizeof *facts; k++) expect_fact(g, facts[k][0], facts[k][1]);
         cr_expect_eq(count(g, CCC_OP_attention), layers);
@@ -56,19 +80,24 @@ Test(import_graph, real_models)
         cr_expect_eq(count(g, CCC_OP_matmul), 7 * layers + 1);
         cr_expect_eq(count(g, CCC_OP_weight), 9 * layers + 2 + !strcmp(models[i].tied, "false"));
         cr_expect_eq(count(g, CCC_OP_rope_table), 1);
-        cr_expect_eq(ccc_dim_max(g, ccc_dim_sym(ccc_graph_find_sym(g, "B"))) * config.kv_block_size, models[i].rows);
+        cr_expect_eq(ccc_dim_max(g, ccc_dim_sym(ccc_graph_find_sym(g, "B"))) * config.kv_block_size,
+                     models[i].rows);
         for (uint32_t n = 1; n < g->n_nodes; n++) {
             if (g->node[n].op == CCC_OP_rope_table) {
                 char text[48];
                 cr_expect_eq(ccc_attr_int(&g->node[n], "rows"), models[i].rows);
                 cr_expect_eq(ccc_attr_int(&g->node[n], "rotary"), atoi(models[i].head_size));
-                cccrt_fact_number(text, ccc_attr_float(&g->node[n], "theta")); /* facts and graph say the same */
+                cccrt_fact_number(text,
+                                  ccc_attr_float(&g->node[n], "theta")); /* facts and graph say the same */
                 cr_expect_str_eq(text, models[i].theta);
-                cr_expect_str_eq(ccc_attr_str(&g->node[n], "scaling"), models[i].factor ? models[i].scaling : "");
-                if (models[i].factor) cr_expect_eq(ccc_attr_float(&g->node[n], "factor"), atof(models[i].factor));
+                cr_expect_str_eq(ccc_attr_str(&g->node[n], "scaling"),
+                                 models[i].factor ? models[i].scaling : "");
+                if (models[i].factor)
+                    cr_expect_eq(ccc_attr_float(&g->node[n], "factor"), atof(models[i].factor));
             }
             if (g->node[n].op == CCC_OP_rms_norm) cr_expect_eq(ccc_attr_float(&g->node[n], "eps"), 1e-5);
-            if (g->node[n].op == CCC_OP_weight) cr_expect_eq(g->value[g->node[n].out[0]].type.dtype, models[i].dtype);
+            if (g->node[n].op == CCC_OP_weight)
+                cr_expect_eq(g->value[g->node[n].out[0]].type.dtype, models[i].dtype);
         }
         ccc_graph_free(g);
     }

@@ -1,4 +1,5 @@
-/* The reader of GGUF files: metadata of every kind, tensors with their dimensions turned round, and what a bad file says. */
+/* The reader of GGUF files: metadata of every kind, tensors with their dimensions turned round, and what a
+ * bad file says. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,14 +39,17 @@ Test(gguf, good_file)
     cr_assert(cccrt_gguf_f64(s, "a.f32", &d) && d == 0.5);
     cr_assert(cccrt_gguf_bool(s, "a.bool", &flag) && flag);
     cr_assert(cccrt_gguf_array(s, "a.list", &u) && u == 3);
-    cr_assert(!cccrt_gguf_str(s, "a.u32", &text) && !cccrt_gguf_u64(s, "a.f32", &u) && !cccrt_gguf_u64(s, "none", &u));
+    cr_assert(!cccrt_gguf_str(s, "a.u32", &text) && !cccrt_gguf_u64(s, "a.f32", &u) &&
+              !cccrt_gguf_u64(s, "none", &u));
     cr_assert_eq(cccrt_gguf_keys(s), 5);
     cr_assert_str_eq(cccrt_gguf_key(s, 0), "a.bool");
     cr_assert_null(cccrt_gguf_key(s, 5));
     const cccrt_source_tensor *x = cccrt_source_find(s, "x"), *y = cccrt_source_find(s, "y");
-    cr_assert(x && x->dtype == CCCRT_Q4_1 && x->rank == 2 && x->dim[0] == 5 && x->dim[1] == 64 && x->size_B == 5 * 2 * 20 && x->offset_B % 32 == 0);
+    cr_assert(x && x->dtype == CCCRT_Q4_1 && x->rank == 2 && x->dim[0] == 5 && x->dim[1] == 64 &&
+              x->size_B == 5 * 2 * 20 && x->offset_B % 32 == 0);
     cr_assert(y && y->dtype == CCCRT_F32 && y->rank == 1 && y->dim[0] == 3 && y->size_B == 12);
-    cr_assert_eq(((const uint8_t *)cccrt_source_data(s, y))[0], 224); /* bytes count up; y is the second, at 200 rounded up to 32 */
+    cr_assert_eq(((const uint8_t *)cccrt_source_data(s, y))[0],
+                 224); /* bytes count up; y is the second, at 200 rounded up to 32 */
     cccrt_source_close(s);
 }
 
@@ -62,7 +66,8 @@ Test(gguf, bad_tensors)
 {
     make_gguf g = {0};
     gguf_tensor(&g, "a.weight", 12, 256, 1);
-    expect_bad(&g, CCC_E_UNSUPPORTED, "tensor 'a.weight' has type Q4_K (12); supported are F32, F16, BF16, Q8_0 and Q4_1");
+    expect_bad(&g, CCC_E_UNSUPPORTED,
+               "tensor 'a.weight' has type Q4_K (12); supported are F32, F16, BF16, Q8_0 and Q4_1");
     g = (make_gguf){0};
     gguf_tensor(&g, "a.weight", 77, 256, 1);
     expect_bad(&g, CCC_E_UNSUPPORTED, "tensor 'a.weight' has type unknown (77)");
@@ -171,8 +176,9 @@ Test(gguf, every_byte_and_every_length)
 Test(gguf, facts_of_a_file)
 {
     static const char *const wanted[][2] = {
-        {"source", "gguf"}, {"rope_theta", "1e+05"}, {"rope_scaling", "none"}, {"rms_norm_eps", "1e-05"}, {"heads", "4"}, {"kv_heads", "2"},
-        {"head_size", "16"}, {"hidden_act", "silu"}, {"tie_word_embeddings", "true"},
+        {"source", "gguf"},        {"rope_theta", "100000"}, {"rope_scaling", "none"},
+        {"rms_norm_eps", "1e-05"}, {"heads", "4"},          {"kv_heads", "2"},
+        {"head_size", "16"},       {"hidden_act", "silu"},  {"tie_word_embeddings", "true"},
     };
     make_gguf g = {0};
     cccrt_source *s;
