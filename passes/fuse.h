@@ -20,6 +20,8 @@ bool ccc_value_open(const ccc_users *u, const uint8_t *mark, ccc_val v);
 
 /* How `v` is addressed by a hook over [rows, cols]: a ccc_aux_at, or -1 when it does not broadcast. */
 int ccc_aux_at_of(const ccc_graph *g, ccc_val v, ccc_dim rows, ccc_dim cols);
+/* The operand of an input chain that the template loads by itself: the first bf16 tensor, else the first tensor; 0: none. */
+ccc_val ccc_chain_x(const ccc_graph *g, const uint8_t *mark, const ccc_nid *node, unsigned n);
 bool ccc_is_unit_node(const ccc_users *u, ccc_nid n); /* runs in a step: neither leaf, view nor weight data */
 bool ccc_is_immediate(const ccc_graph *g, ccc_val v);
 

@@ -127,22 +127,6 @@ static void set_arg(sorter *s, ccc_part_kind k, ccc_val a, ccc_val b)
     if (!p->n) p->result = a;
 }
 
-/* x of an input chain: the first operand that is a bf16 tensor, else the first tensor */
-static ccc_val x_of_chain(const sorter *s, const ccc_part *p)
-{
-    ccc_val first = 0;
-    const ccc_type *t = &s->g->value[p->result].type;
-    for (unsigned i = 0; i < p->n && t->rank == 2; i++) {
-        const ccc_node *n = &s->g->node[p->node[i]];
-        for (unsigned j = 0; j < n->n_in; j++) {
-            if (inside(s, n->in[j]) || ccc_aux_at_of(s->g, n->in[j], t->dim[0], t->dim[1]) != CCC_AUX_ROWCOL) continue;
-            if (s->g->value[n->in[j]].type.dtype == CCC_BF16) return n->in[j];
-            if (!first) first = n->in[j];
-        }
-    }
-    return first;
-}
-
 static ccc_status wire(sorter *s)
 {
     ccc_group_info *f = s->info;
@@ -150,7 +134,7 @@ static ccc_status wire(sorter *s)
     ccc_val pre = anchor->out[0], out;
     if (f->norm) {
         const ccc_node *norm = &s->g->node[f->norm];
-        f->x = f->part[CCC_PART_IN].n ? x_of_chain(s, &f->part[CCC_PART_IN]) : norm->in[0];
+        f->x = f->part[CCC_PART_IN].n ? ccc_chain_x(s->g, s->mark, f->part[CCC_PART_IN].node, f->part[CCC_PART_IN].n) : norm->in[0];
         set_arg(s, CCC_PART_IN, f->x, 0);
         set_arg(s, CCC_PART_OUT, norm->out[0], 0);
         if (f->part[CCC_PART_IN].result != norm->in[0]) return bad(s, f->norm, "it does not read the end of the chain in front of it");

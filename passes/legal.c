@@ -32,6 +32,21 @@ int ccc_aux_at_of(const ccc_graph *g, ccc_val v, ccc_dim rows, ccc_dim cols)
     return -1;
 }
 
+ccc_val ccc_chain_x(const ccc_graph *g, const uint8_t *mark, const ccc_nid *node, unsigned n)
+{
+    ccc_val first = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const ccc_node *p = &g->node[node[i]];
+        const ccc_type *t = &g->value[p->out[0]].type;
+        for (unsigned j = 0; j < p->n_in && t->rank == 2; j++) {
+            if (mark[g->value[p->in[j]].def] || ccc_aux_at_of(g, p->in[j], t->dim[0], t->dim[1]) != CCC_AUX_ROWCOL) continue;
+            if (g->value[p->in[j]].type.dtype == CCC_BF16) return p->in[j];
+            if (!first) first = p->in[j];
+        }
+    }
+    return first;
+}
+
 ccc_hooks ccc_op_hooks(ccc_op op)
 {
     static const uint8_t hooks[CCC_N_OPS] = {
@@ -100,14 +115,18 @@ static bool is_load(const ccc_fuse *f, ccc_val v)
     return !f->mark[d];
 }
 
+/* memory operands of all hooks; the x of a norm's input chain is none, as long as no other hook reads it */
 static unsigned count_aux(const ccc_fuse *f, const ccc_nid *node, unsigned n)
 {
-    ccc_val seen[CCC_REGION_MAX * 2];
-    unsigned count = 0;
+    ccc_val seen[CCC_REGION_MAX * 2], x = 0;
+    unsigned count = 0, n_in = 0;
+    for (unsigned i = 0; i < n; i++)
+        if (f->g->node[node[i]].op == CCC_OP_rms_norm) n_in = i;
+    if (n_in) x = ccc_chain_x(f->g, f->mark, node, n_in);
     for (unsigned i = 0; i < n; i++) {
         const ccc_node *node_i = &f->g->node[node[i]];
         for (unsigned j = 0; is_hook_node(f, node[i]) && j < node_i->n_in; j++) {
-            bool known = !is_load(f, node_i->in[j]);
+            bool known = !is_load(f, node_i->in[j]) || (i < n_in && node_i->in[j] == x);
             for (unsigned k = 0; k < count; k++) known = known || seen[k] == node_i->in[j];
             if (!known && count < CCC_REGION_MAX * 2) seen[count++] = node_i->in[j];
         }
@@ -159,13 +178,6 @@ const char *ccc_fuse_illegal_set(ccc_fuse *f, const ccc_nid *unsorted, unsigned 
         node[j] = unsorted[i];
     }
     unsigned n_aux = count_aux(f, node, n) + n_stores;
-    bool x_loaded = false;
-    for (unsigned i = 0; i < n; i++) {
-        const ccc_node *p = &f->g->node[node[i]];
-        /* a norm whose input is made inside: one operand of that input is the x that the template loads by itself */
-        x_loaded = x_loaded || (p->op == CCC_OP_rms_norm && f->mark[f->g->value[p->in[0]].def]);
-    }
-    if (x_loaded && n_aux) n_aux--;
     if ((int)n_aux > f->ctx->caps.max_aux) return "its hooks would have more memory operands than max_aux";
     if (count_instructions(f, node, n) + n_stores > CCC_HOOK_INS) return "its hooks would have too many instructions";
     if (count_live(f, node, n) > CCC_HOOK_LIVE) return "too many vectors would be in registers at once";

@@ -1,15 +1,16 @@
 /* Matmuls of one input (q, k, v; gate and up) become one matmul over the weights laid one after another, and slices of its result:
- * one kernel that reads x once, and, for a pair of halves, something that fuse_act_mul can work with. The bits stay: a matmul's columns do not know
- * each other. Where every sibling is rounded to the same dtype at once, one cast of the whole result replaces theirs, so that the
- * cast can become the matmul's epilogue and the slices are views of memory. */
+ * one kernel that reads x once, and, for a pair of halves, something that fuse_act_mul can work with. The bits stay: a matmul's
+ * columns do not know each other. What every sibling does next (a bias, the rounding) is done once to the whole result, in front of
+ * the slices, so that it can become the matmul's epilogue and the slices are views of memory. */
 #include "fuse.h"
+#include "rewrite.h"
 
 typedef struct {
     ccc_graph *g;
     ccc_pass_ctx *ctx;
     ccc_users u;
-    bool *dead;
-    ccc_nid sib[CCC_MAX_IN];
+    ccc_rewrite w;
+    ccc_nid sib[CCC_MAX_IN]; /* the matmuls, then the last node of each one's chain that has moved in front of the slices */
     unsigned n;
 } siblings;
 
@@ -20,7 +21,7 @@ static void collect(siblings *s, ccc_val x, ccc_nid first)
     for (uint32_t k = s->u.start[x]; k < s->u.start[x + 1]; k++) {
         ccc_nid i = s->u.user[k];
         const ccc_node *n = &s->g->node[i];
-        if (i < first || n->op != CCC_OP_matmul || n->in[0] != x || n->group || s->dead[i]) continue;
+        if (i < first || n->op != CCC_OP_matmul || n->in[0] != x || n->group || s->w.dead[i]) continue;
         const ccc_type *w = &s->g->value[n->in[1]].type, *w0 = &s->g->value[s->g->node[first].in[1]].type;
         const char *why = NULL;
         if (!s->u.weight[n->in[1]]) why = "its second operand is not weight data";
@@ -34,44 +35,77 @@ static void collect(siblings *s, ccc_val x, ccc_nid first)
     }
 }
 
-/* the dtype to which every sibling's result is cast, with no other use; CCC_NONE: not so */
-static ccc_dtype common_cast(const siblings *s)
+/* What sibling i does next, if nothing else reads it: the only user; 0: several */
+static ccc_nid next_of(const siblings *s, unsigned i)
 {
-    ccc_dtype to = CCC_NONE;
+    ccc_val v = s->g->node[s->sib[i]].out[0];
+    if (ccc_n_uses(&s->u, v) != 1 || s->u.n_out[v]) return 0;
+    ccc_nid n = s->u.user[s->u.start[v]];
+    return s->g->node[n].group ? 0 : n;
+}
+
+/* Which operand of a two-operand elementwise node is a vector over the columns of v, weight data that nobody else reads: 0, 1, or -1. */
+static int vector_side(const siblings *s, const ccc_node *n, ccc_val v)
+{
+    if (!(ccc_ops[n->op].flags & CCC_ELTWISE) || n->n_in != 2) return -1;
+    int side = n->in[0] == v;
+    const ccc_type *t = &s->g->value[n->in[side]].type, *tv = &s->g->value[v].type;
+    bool fits = t->rank == 1 && tv->rank == 2 && ccc_dim_equal(t->dim[0], tv->dim[1]);
+    return fits && s->u.weight[n->in[side]] && ccc_n_uses(&s->u, n->in[side]) == 1 ? side : -1;
+}
+
+/* Do all siblings do the same next: a cast to one dtype (*side -1), or one op with a vector each of one dtype (*side: the operand)? */
+static bool common_next(const siblings *s, ccc_nid next[CCC_MAX_IN], int *side)
+{
     for (unsigned i = 0; i < s->n; i++) {
-        ccc_val v = s->g->node[s->sib[i]].out[0];
-        if (ccc_n_uses(&s->u, v) != 1 || s->u.n_out[v]) return CCC_NONE;
-        const ccc_node *c = &s->g->node[s->u.user[s->u.start[v]]];
-        ccc_dtype d = (ccc_dtype)s->g->value[c->out[0]].type.dtype;
-        if (c->op != CCC_OP_cast || c->group || (i && d != to)) return CCC_NONE;
-        to = d;
+        if (!(next[i] = next_of(s, i))) return false;
+        const ccc_node *n = &s->g->node[next[i]], *n0 = &s->g->node[next[0]];
+        bool cast = n->op == CCC_OP_cast;
+        int at = cast ? -1 : vector_side(s, n, s->g->node[s->sib[i]].out[0]);
+        if (i == 0) *side = at;
+        if (n->op != n0->op || at != *side || (!cast && at < 0)) return false;
+        ccc_val a = cast ? n->out[0] : n->in[at], b = cast ? n0->out[0] : n0->in[at];
+        if (s->g->value[a].type.dtype != s->g->value[b].type.dtype) return false;
     }
-    return to;
+    return true;
+}
+
+/* Does the next common step to the whole value *v. */
+static ccc_status move_step(siblings *s, const ccc_nid next[CCC_MAX_IN], int side, ccc_val *v, ccc_err *err)
+{
+    ccc_graph *g = s->g;
+    ccc_op op = g->node[next[0]].op;
+    ccc_val vector[CCC_MAX_IN], in[2] = {*v, *v};
+    ccc_attr_arg to = {"to", {.i = g->value[g->node[next[0]].out[0]].type.dtype}};
+    for (unsigned i = 0; i < s->n; i++) {
+        s->w.dead[s->sib[i]] = true;
+        s->sib[i] = next[i];
+        if (side >= 0) vector[i] = g->node[next[i]].in[side];
+    }
+    if (side < 0) return ccc_graph_add(g, v, op, in, 1, &to, 1, NULL, NULL, err);
+    CCC_TRY(ccc_graph_add(g, &in[side], CCC_OP_concat, vector, s->n, NULL, 0, NULL, NULL, err));
+    return ccc_graph_add(g, v, op, in, 2, NULL, 0, NULL, NULL, err);
 }
 
 static ccc_status join(siblings *s, ccc_err *err)
 {
     ccc_graph *g = s->g;
     ccc_val w[CCC_MAX_IN], v, in[2];
-    ccc_dtype to = common_cast(s);
+    ccc_nid next[CCC_MAX_IN];
     for (unsigned i = 0; i < s->n; i++) w[i] = g->node[s->sib[i]].in[1];
     in[0] = g->node[s->sib[0]].in[0];
     CCC_TRY(ccc_graph_add(g, &in[1], CCC_OP_concat, w, s->n, NULL, 0, NULL, NULL, err));
     CCC_TRY(ccc_graph_add(g, &v, CCC_OP_matmul, in, 2, NULL, 0, NULL, NULL, err));
-    ccc_attr_arg cast = {"to", {.i = to}};
-    if (to != CCC_NONE) CCC_TRY(ccc_graph_add(g, &v, CCC_OP_cast, &v, 1, &cast, 1, NULL, NULL, err));
+    for (int side = 0; side >= 0 && common_next(s, next, &side);) CCC_TRY(move_step(s, next, side, &v, err));
     int64_t start = 0;
     for (unsigned i = 0; i < s->n; i++) {
-        ccc_nid old = s->sib[i];
-        if (to != CCC_NONE) s->dead[old] = true, old = s->u.user[s->u.start[g->node[old].out[0]]];
-        s->dead[old] = true;
-        ccc_val from = g->node[old].out[0], piece;
+        ccc_val from = g->node[s->sib[i]].out[0], piece;
         int64_t size = ccc_type_last(&g->value[from].type);
         ccc_attr_arg at[2] = {{"start", {.i = start}}, {"size", {.i = size}}};
         CCC_TRY(ccc_graph_add(g, &piece, CCC_OP_slice, &v, 1, at, 2, NULL, NULL, err));
         g->value[piece].name = g->value[from].name; /* the old value goes */
         g->value[from].name = NULL;
-        ccc_graph_replace(g, from, piece);
+        ccc_rewrite_value(&s->w, from, piece);
         start += size;
     }
     return CCC_OK;
@@ -80,17 +114,13 @@ static ccc_status join(siblings *s, ccc_err *err)
 ccc_status ccc_pass_merge_siblings(ccc_graph *g, ccc_pass_ctx *ctx, bool *progress, ccc_err *err)
 {
     siblings s = {.g = g, .ctx = ctx};
-    ccc_nid n_nodes = g->n_nodes;
     CCC_TRY(ccc_users_new(&s.u, g, ctx->scratch, err));
-    /* a merge adds at most 3 nodes and one more for each sibling, of which there are at least 2 */
-    s.dead = ccc_arena_alloc(ctx->scratch, (size_t)n_nodes * 4);
-    if (!s.dead) return ccc_pass_nomem(err, "merge_siblings");
-    for (ccc_nid i = 1; i < n_nodes; i++) {
-        if (g->node[i].op != CCC_OP_matmul || s.dead[i]) continue;
+    CCC_TRY(ccc_rewrite_start(&s.w, g, ctx->scratch, err));
+    for (ccc_nid i = 1; i < s.w.n_nodes; i++) {
+        if (g->node[i].op != CCC_OP_matmul || s.w.dead[i]) continue;
         collect(&s, g->node[i].in[0], i);
-        if (s.n < 2) continue;
-        *progress = true;
-        CCC_TRY(join(&s, err));
+        if (s.n >= 2) CCC_TRY(join(&s, err));
     }
-    return *progress ? ccc_graph_compact(g, s.dead, err) : CCC_OK;
+    for (ccc_nid i = 1; s.w.progress && i < g->n_nodes; i++) ccc_rewrite_node(&s.w, i); /* users, and the new nodes' own operands */
+    return ccc_rewrite_end(&s.w, progress, err);
 }

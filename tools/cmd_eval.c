@@ -109,10 +109,10 @@ static ccc_status eval(const char *in, const opt_list *sets, int64_t seed, bool 
     ccc_sample *s = NULL;
     ccc_sample_result r = {0};
     ccc_sample_args args = {.seed = (uint64_t)seed};
-    size_t n = strlen(in);
-    bool is_json = n > 5 && !strcmp(in + n - 5, ".json");
     ccc_status status = ccc_read_file(&text, in, err);
-    if (status == CCC_OK) status = (is_json ? ccc_json_read : ccc_ir_parse)(&g, text.data ? text.data : "", text.size_B, strcmp(in, "-") ? in : "standard input", err);
+    const char *data = text.data ? text.data : "", *file = strcmp(in, "-") ? in : "standard input";
+    bool is_json = data[strspn(data, " \t\r\n")] == '{';
+    if (status == CCC_OK) status = (is_json ? ccc_json_read : ccc_ir_parse)(&g, data, text.size_B, file, err);
     if (status == CCC_OK) status = set_symbols(g, sets, &args, err);
     if (status == CCC_OK) status = ccc_sample_new(&s, g, &args, err);
     if (status == CCC_OK) status = ccc_sample_eval(s, g, f64, &r, err);
@@ -139,7 +139,7 @@ int cmd_eval(int argc, char **argv)
         {0},
     };
     int status = opt_parse(argc, argv, opts, program, "MODEL.ir|MODEL.json [options]",
-                           "Evaluates a graph on random inputs with the reference evaluator (- reads the text form from standard input) and prints, for each\n"
+                           "Evaluates a graph on random inputs with the reference evaluator (- is standard input) and prints, for each\n"
                            "output, dtype, shape, checksum and first values, and a checksum of each cache after the step.", &in, 1, &n_args);
     if (status >= 0) return status;
     if (!n_args) return opt_usage(program, "give a graph");

@@ -172,10 +172,10 @@ static ccc_status read_and_run(options *o, const char *in, ccc_err *err)
 {
     ccc_buf text = {0};
     ccc_graph *g = NULL;
-    size_t n = strlen(in);
-    bool json = n > 5 && !strcmp(in + n - 5, ".json");
     ccc_status status = ccc_read_file(&text, in, err);
-    if (status == CCC_OK) status = (json ? ccc_json_read : ccc_ir_parse)(&g, text.data ? text.data : "", text.size_B, strcmp(in, "-") ? in : "standard input", err);
+    const char *data = text.data ? text.data : "", *file = strcmp(in, "-") ? in : "standard input";
+    bool is_json = data[strspn(data, " \t\r\n")] == '{';
+    if (status == CCC_OK) status = (is_json ? ccc_json_read : ccc_ir_parse)(&g, data, text.size_B, file, err);
     ccc_buf_free(&text);
     if (status == CCC_OK) status = run(o, g, err);
     ccc_graph_free(g);
