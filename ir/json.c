@@ -153,6 +153,7 @@ static ccc_status type_at(reader *r, const json_t *j, ccc_type *out)
     ccc_err inner;
     CCC_TRY(want_string(r, j, &text));
     ccc_status status = ccc_type_parse(r->g, text, out, &inner);
+    if (status == CCC_E_NOMEM) return ccc_nomem(r->err);
     return status == CCC_OK ? CCC_OK : bad(r, "'%.80s': %s", text, inner.msg);
 }
 
@@ -447,7 +448,7 @@ static ccc_status parse(reader *r, size_t size_B)
     json_error_t e;
     json_t *root = json_loadb(r->text, size_B, JSON_REJECT_DUPLICATES, &e);
     if (!root) {
-        if (json_error_code(&e) == json_error_out_of_memory) return ccc_nomem(r->err);
+        if (json_error_code(&e) == json_error_out_of_memory || !*e.text) return ccc_nomem(r->err); /* jansson is silent at times */
         ccc_fail(r->err, CCC_E_PARSE, "%.200s:%d:%d: %.200s", r->file, e.line < 1 ? 1 : e.line, e.column < 1 ? 1 : e.column, e.text);
         if (r->err) r->err->line = e.line < 1 ? 1 : e.line, r->err->col = e.column < 1 ? 1 : e.column;
         return CCC_E_PARSE;
