@@ -39,9 +39,7 @@ const char *ccc_cache_warning(ccc_cache *c)
     return c->shown[0] ? c->shown : NULL;
 }
 
-/* ---- folders
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- folders ------------------------------------------------------------------------------------------- */
 static bool make_folders(char *path) /* every part of the path; the text is put back */
 {
     for (char *p = path + 1;; p++) {
@@ -74,12 +72,12 @@ ccc_status ccc_cache_open(ccc_cache **out, const char *dir, ccc_err *err)
     c->dir = copy;
     pthread_mutex_init(&c->lock, NULL);
     struct stat st;
-    if (!make_folders(copy))
-        ccc_cache_warn(c, "cannot use the cache folder '%s': %s", copy, strerror(errno));
+    if (!make_folders(copy)) ccc_cache_warn(c, "cannot use the cache folder '%s': %s", copy, strerror(errno));
     else if (stat(copy, &st) == 0 && st.st_uid != geteuid() && st.st_uid != 0)
         ccc_cache_warn(c, "the cache folder '%s' belongs to another user, who could put code into it", copy);
     else if (stat(copy, &st) == 0 && (st.st_mode & 022))
-        ccc_cache_warn(c, "the cache folder '%s' is writable by other users, who could put code into it", copy);
+        ccc_cache_warn(c, "the cache folder '%s' is writable by other users, who could put code into it",
+                       copy);
     *out = c;
     return CCC_OK;
 }
@@ -105,9 +103,7 @@ bool ccc_obj_path_make(ccc_obj_path *p, const ccc_cache *c, ccc_cache_kind kind,
     return true;
 }
 
-/* ---- reading
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 static uint64_t get_le(const char *p, int n)
 {
     uint64_t v = 0;
@@ -210,9 +206,7 @@ ccc_status ccc_cache_get(ccc_cache *c, ccc_cache_kind kind, const ccc_factors *f
     return s;
 }
 
-/* ---- writing
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- writing ------------------------------------------------------------------------------------------- */
 static bool write_all(int fd, const void *data, size_t size_B)
 {
     for (const char *p = data; size_B;) {

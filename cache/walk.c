@@ -95,9 +95,7 @@ static ccc_status walk_kind(ccc_cache *c, ccc_cache_kind kind, bool clear, on_fi
     return s;
 }
 
-/* ---- list
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- list ---------------------------------------------------------------------------------------------- */
 typedef struct {
     bool check;
     ccc_cache_visit *visit;
@@ -167,9 +165,7 @@ ccc_status ccc_cache_list(ccc_cache *c, bool check, ccc_cache_visit *visit, void
     return walk_kind(c, CCC_CACHE_ARTIFACT, false, list_one, &l, err);
 }
 
-/* ---- clear
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- clear --------------------------------------------------------------------------------------------- */
 static ccc_status clear_one(ccc_cache *c, ccc_cache_kind kind, const char *path, const char *hex2,
                             const char *name, void *payload, ccc_err *err)
 {

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <xxhash.h>
 #include <llvm/Config/llvm-config.h>
+#include "codegen_id.h"
 #include "codegen_impl.h"
 
 struct ccc_codegen {
@@ -20,13 +21,7 @@ struct ccc_codegen {
     ccc_codegen_times times;
 };
 
-enum {
-    OBJECT_VERSION = 1
-}; /* of a kernel in the cache, and of how code is generated: raised with every change of either */
-
-/* ---- keys
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- keys ---------------------------------------------------------------------------------------------- */
 static int by_spec_name(const void *a, const void *b)
 {
     return strcmp(((const ccc_spec *)a)->name, ((const ccc_spec *)b)->name);
@@ -73,7 +68,8 @@ static ccc_status code_factors(ccc_factors *f, const ccc_codegen *c, const ccc_k
     XXH128_canonicalFromHash(&bitcode, XXH3_128bits(t->bc, (size_t)(t->bc_end - t->bc)));
     const ccc_target *g = r->target;
     ccc_factor_str(f, "template", t->name);
-    ccc_factor_int(f, "codegen", OBJECT_VERSION);
+    ccc_factor_str(f, "codegen", CCC_CODEGEN_ID);
+    ccc_factor_int(f, "flags", t->flags);
     ccc_factor_str(f, "llvm", LLVM_VERSION_STRING);
     ccc_factor_str(f, "target", g->name);
     ccc_factor_str(f, "triple", g->triple);
@@ -163,9 +159,7 @@ static ccc_status read_object(ccc_kernel_code *k, bool *whole, const ccc_buf *b,
     return CCC_OK;
 }
 
-/* ---- compiling
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- compiling ----------------------------------------------------------------------------------------- */
 static double now(void)
 {
     struct timespec t;
@@ -256,9 +250,7 @@ static ccc_status compile(ccc_codegen *c, const ccc_template *t, const ccc_kerne
     return s;
 }
 
-/* ---- one kernel
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- one kernel ---------------------------------------------------------------------------------------- */
 static ccc_status from_cache(ccc_codegen *c, const ccc_factors *f, ccc_kernel_code *k, ccc_err *err)
 {
     if (!c->args.cache || c->args.dump_dir) return CCC_OK; /* a dump wants to see every stage */
@@ -326,9 +318,7 @@ void ccc_kernel_release(ccc_kernel_code *k)
     memset(k, 0, sizeof *k);
 }
 
-/* ---- the object
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- the object ---------------------------------------------------------------------------------------- */
 static ccc_status hash_templates(char out[33], ccc_err *err)
 {
     XXH3_state_t *x = XXH3_createState();

@@ -27,7 +27,7 @@ typedef struct {
 ccc_status ccc_specialise(ccc_specialised *out, const ccc_template *t, const ccc_kernel_req *req,
                           const char *entry, int opt_level, bool want_ll, ccc_err *err);
 
-/* ---- hook.c */
+/* ---- hook.c -------------------------------------------------------------------------------------------- */
 ccc_status ccc_hook_check(const ccc_hook *h,
                           ccc_err *err); /* operands in range: what can be said without the template */
 void ccc_hook_text(ccc_buf *out,
@@ -38,7 +38,7 @@ void ccc_hook_text(ccc_buf *out,
 ccc_status ccc_host_image(ccc_buf *out, uint32_t *entry_B, const void *obj, size_t obj_B, const char *entry,
                           ccc_err *err);
 
-/* ---- ptxas.c */
+/* ---- ptxas.c ------------------------------------------------------------------------------------------- */
 typedef struct {
     uint32_t n_regs, spill_B, stack_B, n_advice;
 } ccc_ptxas_report;

@@ -18,9 +18,7 @@ static const char *const dtype_names[CCC_N_DTYPES] = {
 #undef X
 };
 
-/* ---- checks and text
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- checks and text ----------------------------------------------------------------------------------- */
 static bool uses_a(const ccc_hook_ins *i)
 {
     return i->kind == CCC_HOOK_STORE || i->kind == CCC_HOOK_ELT || i->kind == CCC_HOOK_CAST;
@@ -112,9 +110,7 @@ void ccc_hook_text(ccc_buf *out, const ccc_hook *h)
     }
 }
 
-/* ---- bodies
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- bodies -------------------------------------------------------------------------------------------- */
 typedef struct { /* one hook being written */
     const ccc_llvm *L;
     LLVMContextRef ctx;

@@ -1,5 +1,6 @@
-/* ccc cache: what lies in the cache, whether it is whole, and how to get rid of it. The cache never needs care: objects are immutable
- * and a damaged one is compiled again; this is for looking, for CI that wants to be sure, and for disks that are full. */
+/* ccc cache: what lies in the cache, whether it is whole, and how to get rid of it. The cache never needs
+ * care: objects are immutable and a damaged one is compiled again; this is for looking, for CI that wants to
+ * be sure, and for disks that are full. */
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -10,9 +11,13 @@
 #include "paths.h"
 
 static const char program[] = "ccc cache";
-typedef struct { bool quiet; uint64_t n, size_B, damaged; } totals;
+typedef struct {
+    bool quiet;
+    uint64_t n, size_B, damaged;
+} totals;
 
-static void show(void *payload, ccc_cache_kind kind, ccc_key key, uint64_t size_B, const char *label, const char *status)
+static void show(void *payload, ccc_cache_kind kind, ccc_key key, uint64_t size_B, const char *label,
+                 const char *status)
 {
     totals *t = payload;
     char hex[33];
@@ -21,8 +26,8 @@ static void show(void *payload, ccc_cache_kind kind, ccc_key key, uint64_t size_
     t->size_B += size_B;
     t->damaged += status != NULL;
     if (t->quiet && !status) return;
-    printf("%s  %-8s  %9" PRIu64 "  %s%s%s\n", hex, kind == CCC_CACHE_KERNEL ? "kernel" : "artifact", size_B, label, status ? "  damaged: " : "",
-           status ? status : "");
+    printf("%s  %-8s  %9" PRIu64 "  %s%s%s\n", hex, kind == CCC_CACHE_KERNEL ? "kernel" : "artifact", size_B,
+           label, status ? "  damaged: " : "", status ? status : "");
 }
 
 static ccc_status list(ccc_cache *c, bool check, int *status, ccc_err *err)
@@ -49,15 +54,18 @@ int cmd_cache(int argc, char **argv)
     char usual[PATH_MAX];
     const char *dir = NULL, *action = NULL, *warning;
     int n_args, status;
-    const opt opts[] = {{"--cache-dir", OPT_TEXT, &dir, "DIR", "folder of the cache; usually $XDG_CACHE_HOME/ccc"}, {0}};
+    const opt opts[] = {
+        {"--cache-dir", OPT_TEXT, &dir, "DIR", "folder of the cache; usually $XDG_CACHE_HOME/ccc"}, {0}};
     status = opt_parse(argc, argv, opts, program, "list|verify|clear [--cache-dir DIR]",
-                       "list shows every object: key, kind, bytes, what it is. verify checks every object; the exit status is 1 when one is\n"
+                       "list shows every object: key, kind, bytes, what it is. verify checks every object; "
+                       "the exit status is 1 when one is\n"
                        "damaged. clear removes all objects.",
                        &action, 1, &n_args);
     if (status >= 0) return status;
     if (!n_args) return opt_usage(program, "give list, verify or clear");
     bool check = !strcmp(action, "verify"), is_clear = !strcmp(action, "clear");
-    if (!check && !is_clear && strcmp(action, "list") != 0) return opt_usage(program, "unknown action '%s'; give list, verify or clear", action);
+    if (!check && !is_clear && strcmp(action, "list") != 0)
+        return opt_usage(program, "unknown action '%s'; give list, verify or clear", action);
     if (!dir) {
         path_cache_dir(usual, sizeof usual);
         dir = usual;
@@ -65,7 +73,8 @@ int cmd_cache(int argc, char **argv)
     ccc_cache *c = NULL;
     ccc_err err = {0};
     ccc_status s = ccc_cache_open(&c, dir, &err);
-    if (s == CCC_OK && (warning = ccc_cache_warning(c))) fprintf(stderr, "%s: warning: %s\n", program, warning);
+    if (s == CCC_OK && (warning = ccc_cache_warning(c)))
+        fprintf(stderr, "%s: warning: %s\n", program, warning);
     status = 0;
     if (s == CCC_OK) s = is_clear ? clear(c, &err) : list(c, check, &status, &err);
     ccc_cache_close(c);

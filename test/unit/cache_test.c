@@ -1,4 +1,5 @@
-/* The cache: an object is found by exactly its factors, survives nothing that damages it, and is never seen half written. */
+/* The cache: an object is found by exactly its factors, survives nothing that damages it, and is never seen
+ * half written. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +42,8 @@ static ccc_factors factors(const char *name, int64_t n)
 static void put(const char *name, int64_t n, const char *payload)
 {
     ccc_factors f = factors(name, n);
-    cr_assert_eq(ccc_cache_put(cache, CCC_CACHE_KERNEL, &f, payload, strlen(payload), &err), CCC_OK, "%s", err.msg);
+    cr_assert_eq(ccc_cache_put(cache, CCC_CACHE_KERNEL, &f, payload, strlen(payload), &err), CCC_OK, "%s",
+                 err.msg);
     ccc_factors_free(&f);
 }
 
@@ -216,7 +218,8 @@ Test(cache, eight_processes_write_the_same_objects)
             payload_of(n, want, SIZE_B);
             wrong |= ccc_cache_put(cache, CCC_CACHE_KERNEL, &f, want, SIZE_B, NULL) != CCC_OK;
             wrong |= ccc_cache_get(cache, CCC_CACHE_KERNEL, &f, &b, &found, NULL) != CCC_OK;
-            wrong |= !found || b.size_B != SIZE_B || memcmp(b.data, want, SIZE_B) != 0 || ccc_cache_warning(cache);
+            wrong |=
+                !found || b.size_B != SIZE_B || memcmp(b.data, want, SIZE_B) != 0 || ccc_cache_warning(cache);
             ccc_buf_free(&b);
             ccc_factors_free(&f);
         }
@@ -229,8 +232,12 @@ Test(cache, eight_processes_write_the_same_objects)
     }
 }
 
-typedef struct { int n, damaged; ccc_key last; } seen;
-static void visit(void *payload, ccc_cache_kind kind, ccc_key key, uint64_t size_B, const char *label, const char *status)
+typedef struct {
+    int n, damaged;
+    ccc_key last;
+} seen;
+static void visit(void *payload, ccc_cache_kind kind, ccc_key key, uint64_t size_B, const char *label,
+                  const char *status)
 {
     seen *s = payload;
     cr_expect_eq(kind, CCC_CACHE_KERNEL);

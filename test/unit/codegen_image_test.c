@@ -1,5 +1,5 @@
-/* Flat images of host kernels: what can be laid out runs anywhere, what cannot is refused by name, and no damage to the object makes
- * the layout read or write outside its buffers (run under sanitizers). */
+/* Flat images of host kernels: what can be laid out runs anywhere, what cannot is refused by name, and no
+ * damage to the object makes the layout read or write outside its buffers (run under sanitizers). */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +21,18 @@ static int expected(int i) /* case 0 again, by the compiler of the tests */
 {
     static const int table[4] = {3, 1, 4, 1};
     switch (i) {
-    case 0: return table[1] * 2 + 10;
-    case 1: return table[2] + 20;
-    case 2: return table[3] * 2 + 30;
-    case 3: return table[0] + 40;
-    case 4: return table[1] * 2 + 50;
-    case 5: return table[2] * i;
+    case 0:
+        return table[1] * 2 + 10;
+    case 1:
+        return table[2] + 20;
+    case 2:
+        return table[3] * 2 + 30;
+    case 3:
+        return table[0] + 40;
+    case 4:
+        return table[1] * 2 + 50;
+    case 5:
+        return table[2] * i;
     }
     return (int)(1.5f * (float)i);
 }
@@ -35,7 +41,8 @@ Test(codegen_image, runs_wherever_it_lies)
 {
     ccc_buf object = read_case(0), image = {0};
     uint32_t at;
-    cr_assert_eq(ccc_host_image(&image, &at, object.data, object.size_B, "entry", &err), CCC_OK, "%s", err.msg);
+    cr_assert_eq(ccc_host_image(&image, &at, object.data, object.size_B, "entry", &err), CCC_OK, "%s",
+                 err.msg);
     cr_assert_lt(at, image.size_B);
     uint8_t *m = mmap(NULL, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     cr_assert(m != MAP_FAILED && image.size_B < 1 << 14);
@@ -54,19 +61,29 @@ Test(codegen_image, runs_wherever_it_lies)
 
 Test(codegen_image, what_needs_a_linker_is_refused)
 {
-    static const char *const because[] = {NULL, "writable data", "'elsewhere'", "thread-local", "addresses", "relocation type", "writable data", "no entry 'entry'",
+    static const char *const because[] = {NULL,
+                                          "writable data",
+                                          "'elsewhere'",
+                                          "thread-local",
+                                          "addresses",
+                                          "relocation type",
+                                          "writable data",
+                                          "no entry 'entry'",
                                           "entry is not code"};
     for (int n = 1; n < (int)(sizeof because / sizeof *because); n++) {
         ccc_buf object = read_case(n), image = {0};
         uint32_t at;
-        cr_expect_neq(ccc_host_image(&image, &at, object.data, object.size_B, "entry", &err), CCC_OK, "case %d", n);
+        cr_expect_neq(ccc_host_image(&image, &at, object.data, object.size_B, "entry", &err), CCC_OK,
+                      "case %d", n);
         cr_expect(strstr(err.msg, because[n]), "case %d: expected '%s', got '%s'", n, because[n], err.msg);
         ccc_buf_free(&object);
         ccc_buf_free(&image);
     }
 }
 
-static bool try_exactly(const char *data, size_t size_B) /* in a block of just that size, so that a sanitizer sees every overrun */
+static bool
+try_exactly(const char *data,
+            size_t size_B) /* in a block of just that size, so that a sanitizer sees every overrun */
 {
     uint8_t *copy = malloc(size_B ? size_B : 1);
     ccc_buf image = {0};

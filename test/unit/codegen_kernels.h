@@ -5,7 +5,11 @@
 #include <string.h>
 #include "../../compiler/codegen_impl.h"
 
-typedef struct { const char *target, *tmpl; unsigned threads, min_blocks; const char *specs; } sample;
+typedef struct {
+    const char *target, *tmpl;
+    unsigned threads, min_blocks;
+    const char *specs;
+} sample;
 #define HEADS "HQ=32 HKV=8 D=128 BLOCK=16 "
 static const sample samples[] = {
     {"sm_90a", "gather", 128, 0, ""},
@@ -48,9 +52,15 @@ static const sample samples[] = {
     {"x86-64-v3", "read", 0, 0, ""},
 };
 
-typedef struct { ccc_kernel_req req; char names[256]; } request; /* names: what req.spec points into */
+typedef struct {
+    ccc_kernel_req req;
+    char names[256];
+} request; /* names: what req.spec points into */
 
-static void add_ins(ccc_hook *h, ccc_hook_ins i) { h->ins[h->n++] = i; }
+static void add_ins(ccc_hook *h, ccc_hook_ins i)
+{
+    h->ins[h->n++] = i;
+}
 
 /* body: silu(aux0) * aux1; pair: silu(v) * v2; both rounded to bf16 */
 static void add_hook(ccc_kernel_req *r, const char *name)
@@ -59,7 +69,11 @@ static void add_hook(ccc_kernel_req *r, const char *name)
     bool body = !strcmp(name, "body");
     h->name = name;
     for (uint8_t i = 0; i < 2; i++)
-        add_ins(h, body ? (ccc_hook_ins){.kind = CCC_HOOK_LOAD, .dtype = CCC_BF16, .at = CCC_AT_ROWCOL, .aux = i, .ld = 64}
+        add_ins(h, body ? (ccc_hook_ins){.kind = CCC_HOOK_LOAD,
+                                         .dtype = CCC_BF16,
+                                         .at = CCC_AT_ROWCOL,
+                                         .aux = i,
+                                         .ld = 64}
                         : (ccc_hook_ins){.kind = CCC_HOOK_ARG, .a = i});
     add_ins(h, (ccc_hook_ins){.kind = CCC_HOOK_ELT, .op = CCC_OP_silu, .a = 0});
     add_ins(h, (ccc_hook_ins){.kind = CCC_HOOK_ELT, .op = CCC_OP_mul, .a = 2, .b = 1});

@@ -1,5 +1,6 @@
-/* Code generation over the real templates: all of them compile without spills, calls or serialised wgmma; wrong requests are refused
- * with a message that says what is wrong; the same request gives the same bytes, from any thread and from the cache; a host kernel runs. */
+/* Code generation over the real templates: all of them compile without spills, calls or serialised wgmma;
+ * wrong requests are refused with a message that says what is wrong; the same request gives the same bytes,
+ * from any thread and from the cache; a host kernel runs. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -30,7 +31,10 @@ static void set_up(void)
     ccc_buf_free(&folders);
     cg = make(NULL, 3);
 }
-static void tear_down(void) { ccc_codegen_free(cg); }
+static void tear_down(void)
+{
+    ccc_codegen_free(cg);
+}
 TestSuite(codegen, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static const sample *find_sample(const char *target, const char *tmpl)
@@ -49,15 +53,18 @@ static ccc_kernel_code build(ccc_codegen *c, const ccc_kernel_req *r)
 
 static bool same_code(const ccc_kernel_code *a, const ccc_kernel_code *b)
 {
-    return !strcmp(a->entry, b->entry) && a->ptx_B == b->ptx_B && a->code_B == b->code_B && (!a->ptx_B || !memcmp(a->ptx, b->ptx, a->ptx_B)) &&
-           (!a->code_B || !memcmp(a->code, b->code, a->code_B)) && a->entry_B == b->entry_B && a->waits == b->waits && a->n_regs == b->n_regs;
+    return !strcmp(a->entry, b->entry) && a->ptx_B == b->ptx_B && a->code_B == b->code_B &&
+           (!a->ptx_B || !memcmp(a->ptx, b->ptx, a->ptx_B)) &&
+           (!a->code_B || !memcmp(a->code, b->code, a->code_B)) && a->entry_B == b->entry_B &&
+           a->waits == b->waits && a->n_regs == b->n_regs;
 }
 
-/* ---- all templates -------------------------------------------------------------------------------------------------------------- */
+/* ---- all templates ------------------------------------------------------------------------------------- */
 Test(codegen, every_template_has_a_sample)
 {
     for (const ccc_template *t = ccc_templates; t->name; t++)
-        cr_expect_not_null(find_sample(t->kind == CCC_TARGET_CUDA ? "sm_90a" : "x86-64-v3", t->name), "%s", t->name);
+        cr_expect_not_null(find_sample(t->kind == CCC_TARGET_CUDA ? "sm_90a" : "x86-64-v3", t->name), "%s",
+                           t->name);
 }
 
 Test(codegen, every_template_compiles_clean)
@@ -73,15 +80,17 @@ Test(codegen, every_template_compiles_clean)
         cr_expect_eq(st, CCC_OK, "%s %s: %s", s->target, s->tmpl, err.msg);
         if (st != CCC_OK) continue;
         ccc_codegen_times_get(cg, &t1);
-        printf("%-9s %-14s parse %4.1f, optimise %5.1f, emit %5.1f, ptxas %5.1f ms; %3u registers, %6zu bytes\n", s->target, s->tmpl,
-               (t1.parse_s - t0.parse_s) * 1e3, (t1.optimise_s - t0.optimise_s) * 1e3, (t1.emit_s - t0.emit_s) * 1e3,
-               (t1.ptxas_s - t0.ptxas_s) * 1e3, k.n_regs, k.code_B);
+        printf(
+            "%-9s %-14s parse %4.1f, optimise %5.1f, emit %5.1f, ptxas %5.1f ms; %3u registers, %6zu bytes\n",
+            s->target, s->tmpl, (t1.parse_s - t0.parse_s) * 1e3, (t1.optimise_s - t0.optimise_s) * 1e3,
+            (t1.emit_s - t0.emit_s) * 1e3, (t1.ptxas_s - t0.ptxas_s) * 1e3, k.n_regs, k.code_B);
         cr_expect_eq(k.spill_B, 0, "%s spills %u bytes", s->tmpl, k.spill_B);
         cr_expect_eq(k.stack_B, 0, "%s has %u bytes of local memory", s->tmpl, k.stack_B);
         cr_expect_eq(k.n_advice, 0, "%s: ptxas warns %u times (C75xx)", s->tmpl, k.n_advice);
         if (q.req.target->kind == CCC_TARGET_CUDA) {
             cr_expect(strstr(k.ptx, k.entry));
-            cr_expect_eq(k.waits, ccc_kernel_has_pdl(s->tmpl), "%s: not every block is seen to wait", s->tmpl);
+            cr_expect_eq(k.waits, ccc_kernel_has_pdl(s->tmpl), "%s: not every block is seen to wait",
+                         s->tmpl);
             cr_expect(strstr(k.ptx, ".version 8.3"));
             cr_expect_null(strstr(k.ptx, "__local_depot"), "%s", s->tmpl);
             cr_expect(!ptxas[0] || (k.code_B > 0 && !memcmp(k.code, "\177ELF", 4)));
@@ -93,7 +102,7 @@ Test(codegen, every_template_compiles_clean)
     }
 }
 
-/* ---- wrong requests ------------------------------------------------------------------------------------------------------------- */
+/* ---- wrong requests ------------------------------------------------------------------------------------ */
 static void refused(const ccc_kernel_req *r, const char *because)
 {
     ccc_kernel_code k;
@@ -150,13 +159,14 @@ Test(codegen, wrong_hooks_are_refused)
     refused_hook((ccc_hook_ins){.kind = CCC_HOOK_ELT, .op = CCC_OP_add, .a = 0, .b = 9}, "operand b");
     refused_hook((ccc_hook_ins){.kind = CCC_HOOK_LOAD, .dtype = CCC_BF16, .aux = 8}, "aux slot");
     refused_hook((ccc_hook_ins){.kind = CCC_HOOK_LOAD, .dtype = CCC_N_DTYPES}, "unknown dtype");
-    refused_hook((ccc_hook_ins){.kind = CCC_HOOK_STORE, .dtype = CCC_BF16, .at = CCC_AT_ROW}, "address for each element");
+    refused_hook((ccc_hook_ins){.kind = CCC_HOOK_STORE, .dtype = CCC_BF16, .at = CCC_AT_ROW},
+                 "address for each element");
     refused_hook((ccc_hook_ins){.kind = CCC_HOOK_ARG, .a = 0}, "0 incoming values");
     refused_hook((ccc_hook_ins){.kind = CCC_HOOK_LOAD, .dtype = CCC_Q8_0}, "ccc_ld8_q8_0");
     refused_hook((ccc_hook_ins){.kind = CCC_HOOK_CAST, .dtype = CCC_I4, .a = 0}, "ccc_cast_i4");
 }
 
-/* ---- names and bytes -------------------------------------------------------------------------------------------------------------- */
+/* ---- names and bytes ----------------------------------------------------------------------------------- */
 Test(codegen, the_same_request_gives_the_same_bytes)
 {
     static const char *const tmpl[][2] = {{"sm_90a", "elt"}, {"sm_90a", "rows"}, {"x86-64-v3", "elt"}};
@@ -228,7 +238,7 @@ Test(codegen, threads_do_not_disturb_each_other)
     ccc_kernel_release(&k[0]);
 }
 
-/* ---- the cache --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the cache ----------------------------------------------------------------------------------------- */
 static bool llvm_is_loaded(void)
 {
     FILE *f = fopen("/proc/self/maps", "r");
@@ -303,14 +313,48 @@ Test(codegen, llvm_is_opened_for_a_miss_alone)
     rmdir(dir);
 }
 
-/* ---- ptxas -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- what a person sees ---------------------------------------------------------------------------- */
+Test(codegen, a_dump_has_every_stage)
+{
+    static const char *const suffix[] = {".hooks", ".ll", ".ptx", ".cubin"};
+    char dir[] = "/tmp/ccc-test-XXXXXX", path[200];
+    request q;
+    cr_assert(mkdtemp(dir));
+    ccc_codegen *c;
+    ccc_codegen_args a = {.ptxas = ptxas[0] ? ptxas : NULL, .dump_dir = dir, .opt_level = 3};
+    cr_assert_eq(ccc_codegen_new(&c, &a, &err), CCC_OK);
+    make_request(&q, find_sample("sm_90a", "elt"));
+    q.req.hook[0].ins[1].constant = true;
+    ccc_kernel_code k = build(c, &q.req);
+    for (int i = 0; i < 3 + (ptxas[0] != 0); i++) {
+        ccc_buf b = {0};
+        snprintf(path, sizeof path, "%s/%s%s", dir, k.entry, suffix[i]);
+        cr_expect_eq(ccc_read_file(&b, path, &err), CCC_OK, "%s", err.msg);
+        cr_expect(i || !strcmp(b.data, "hook body\n"
+                                       "  %0 = load.bf16 aux0[row*64 + col + 0]\n"
+                                       "  %1 = load.bf16.constant aux1[row*64 + col + 0]\n"
+                                       "  %2 = silu %0\n"
+                                       "  %3 = mul %2, %1\n"
+                                       "  %4 = cast.bf16 %3\n"));
+        ccc_buf_free(&b);
+        unlink(path);
+    }
+    ccc_kernel_release(&k);
+    ccc_codegen_free(c);
+    cr_expect_eq(rmdir(dir), 0);
+}
+
+/* ---- ptxas --------------------------------------------------------------------------------------------- */
 Test(codegen, the_report_of_ptxas_is_read)
 {
     ccc_ptxas_report r;
-    ccc_ptxas_parse(&r, "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized\n"
-                        "ptxas info    : Compiling entry function 'k' for 'sm_90a'\nptxas info    : Function properties for k\n"
-                        "    16 bytes stack frame, 24 bytes spill stores, 32 bytes spill loads\n"
-                        "ptxas info    : Used 168 registers, used 9 barriers, 16 bytes cumulative stack size\n");
+    ccc_ptxas_parse(
+        &r,
+        "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized\n"
+        "ptxas info    : Compiling entry function 'k' for 'sm_90a'\nptxas info    : Function properties for "
+        "k\n"
+        "    16 bytes stack frame, 24 bytes spill stores, 32 bytes spill loads\n"
+        "ptxas info    : Used 168 registers, used 9 barriers, 16 bytes cumulative stack size\n");
     cr_expect(r.n_regs == 168 && r.stack_B == 16 && r.spill_B == 56 && r.n_advice == 1);
 }
 
@@ -333,7 +377,7 @@ Test(codegen, a_missing_ptxas_is_told)
     ccc_codegen_free(c);
 }
 
-/* ---- a host kernel runs --------------------------------------------------------------------------------------------------------------- */
+/* ---- a host kernel runs -------------------------------------------------------------------------------- */
 Test(codegen, a_host_kernel_runs)
 {
     enum { ROWS = 3, COLS = 21, LD = 64 }; /* 21: two whole vectors and a tail */
@@ -346,7 +390,8 @@ Test(codegen, a_host_kernel_runs)
     cr_assert_neq(image, MAP_FAILED);
     memcpy(image, k.code, k.code_B);
     cr_assert_eq(mprotect(image, k.code_B, PROT_READ | PROT_EXEC), 0);
-    for (int i = 0; i < ROWS * LD; i++) x[i] = 0x3f80, g[i] = (u16)(0x4000 + i % 64); /* 1.0, and 2.0 and up */
+    for (int i = 0; i < ROWS * LD; i++)
+        x[i] = 0x3f80, g[i] = (u16)(0x4000 + i % 64); /* 1.0, and 2.0 and up */
     elt_args a = {.out = y, .rows = ROWS, .cols = COLS, .out_ld = LD, .aux = {{x, g}}};
     host_ctx ctx = {.grid = {1, 1, 1}, .n_threads = 1};
     void (*entry)(const elt_args *, const host_ctx *);
@@ -359,7 +404,8 @@ Test(codegen, a_host_kernel_runs)
             float v, want;
             memcpy(&v, &bits, sizeof v);
             want = c < COLS ? v * 0.7310586f : 0; /* silu(1) = 0.7310586, then rounded to bf16 */
-            cr_expect_float_eq(y[r * LD + c], want, want / 256 + 1e-30f, "%d %d: %g, not %g", r, c, y[r * LD + c], want);
+            cr_expect_float_eq(y[r * LD + c], want, want / 256 + 1e-30f, "%d %d: %g, not %g", r, c,
+                               y[r * LD + c], want);
         }
     munmap(image, k.code_B);
     ccc_kernel_release(&k);

@@ -1,0 +1,10 @@
+# Writes OUT: a hash of the sources that turn a template into code. It is part of every kernel's key, so that a changed compiler never
+# serves kernels of the old one. (Templates have hashes of their own.)
+set(all "")
+foreach(f IN LISTS FILES)
+    file(SHA256 ${f} h)
+    string(APPEND all "${h}\n")
+endforeach()
+string(SHA256 id "${all}")
+string(SUBSTRING ${id} 0 32 id)
+file(WRITE ${OUT} "#define CCC_CODEGEN_ID \"${id}\"\n")
