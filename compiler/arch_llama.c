@@ -165,7 +165,8 @@ static void results(importer *im, const step *s, ccc_val x, ccc_val table)
             norm(im, &final_norm, -1,
                  import_node(im, CCC_OP_gather, "x_rows", NULL, 0, 2, x, s->logits_indices), "hidden_rows");
     }
-    if (!rows && !m->tied) import_unread(im, &head, -1, m->vocab, m->hidden);
+    if (!rows || m->tied)
+        import_unread(im, &head, -1, m->vocab, m->hidden); /* a tied head may be stored a second time */
     if (!rows) return;
     ccc_val w = m->tied ? table : import_weight(im, &head, -1, m->vocab, m->hidden);
     ccc_val logits = import_node(im, CCC_OP_matmul, "logits", NULL, 0, 2, hidden, w);

@@ -119,8 +119,9 @@ ccc_val import_weight(importer *im, const import_tensor *t, int64_t layer, int64
 
 void import_unread(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols)
 {
-    if (im->st == CCC_OK && im->source)
-        source_dtype(im, tensor_name(im, t, layer), cols ? 2 : 1, (int64_t[]){rows, cols});
+    const char *name = tensor_name(im, t, layer);
+    if (im->st != CCC_OK || !im->source || !cccrt_source_find(im->source, name)) return;
+    source_dtype(im, name, cols ? 2 : 1, (int64_t[]){rows, cols});
 }
 
 static ccc_status check_left_over(const importer *im)

@@ -101,6 +101,22 @@ Test(import_files, a_head_that_no_output_needs_is_not_left_over)
     ccc_graph_free(g);
 }
 
+Test(import_files, a_tied_head_may_be_stored_a_second_time)
+{
+    static const char changed[] = "\"tie_word_embeddings\":true ";
+    char config_text[sizeof model];
+    ccc_graph *g;
+    write_model(-1, rows[0]);
+    strcpy(config_text, model);
+    memcpy(strstr(config_text, "\"tie_word_embeddings\":false"), changed, sizeof changed - 1);
+    make_write("config.json", config_text, strlen(config_text));
+    cr_assert_eq(import(&g, make_folder()), CCC_OK, "%s", err.msg);
+    char *text = printed(g);
+    cr_expect(!strstr(text, "lm_head"), "the embedding is the head");
+    free(text);
+    ccc_graph_free(g);
+}
+
 Test(import_files, tensors_that_do_not_agree)
 {
     static const struct {
