@@ -51,6 +51,7 @@ ccc_status plan_add_kernel(uint32_t *out, ccc_plan *p, const plan_kernel *k, ccc
 void plan_spec(plan_kernel *k, const char *name, int64_t value);
 
 /* ---- schedule ------------------------------------------------------------------------------------------------------------------- */
+enum { CCC_MATVEC_MAX_T = 2 }; /* cuda: from here on a tensor-core tile is the better matmul, norm kernel in front included */
 typedef struct { uint32_t mode; int64_t t_min, t_max; } plan_range;
 /* Programs of a target: ranges[0..*n), at most cap. has_tokens: the graph has a symbol T. */
 ccc_status schedule_programs(plan_range *ranges, unsigned cap, unsigned *n, const ccc_target *t, const ccc_config *c, const ccc_graph *g, ccc_err *err);

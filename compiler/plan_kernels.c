@@ -239,8 +239,9 @@ static gemm_tile choose_tile(plan_builder *b, const ccc_group_info *u, const mat
     static const int narrow[] = { 16, 32, 64, 128 };
     int n_sm = b->plan->target->n_sm, T = m->rows_max > 1 << 30 ? 1 << 30 : (int)m->rows_max, N = (int)m->N;
     bool by8 = N % 8 == 0 && pb_loc(b, u->result[0]).ld % 8 == 0;
-    gemm_tile t = { .nc = 2, .split = 1 };
-    if (T <= 128 || !by8) {
+    gemm_tile t = { .nc = 2, .split = 1, .bn = ccc_gemm_width(T, N, m->pair, n_sm) };
+    int wide = (T + CCC_GEMM_ROWS - 1) / CCC_GEMM_ROWS * ((N + t.bn / (m->pair + 1) - 1) / (t.bn / (m->pair + 1))); /* wide tiles: too few leave the device idle */
+    if (T <= 128 || !by8 || wide * 2 <= n_sm) {
         unsigned i = 0;
         while (i < 3 && narrow[i] < T) i++;
         t.swap = 1;
@@ -249,7 +250,6 @@ static gemm_tile choose_tile(plan_builder *b, const ccc_group_info *u, const mat
         if (!b->plan->config->batch_invariant && t.nc == 1) t.split = ccc_gemm_split(T, N, (int)m->K, t.bn, n_sm);
         snprintf(t.name, sizeof t.name, "gemm_t%d%s", t.bn, m->pair ? "_pair" : "");
     } else {
-        t.bn = ccc_gemm_width(T, N, m->pair, n_sm);
         snprintf(t.name, sizeof t.name, "gemm_%d%s", t.bn, m->pair ? "_pair" : "");
     }
     return t;
@@ -259,7 +259,7 @@ static ccc_status plan_gemm(plan_builder *b, const ccc_group_info *u, const matm
 {
     uint32_t first = b->n_params;
     gemm_tile t = choose_tile(b, u, m);
-    if (m->norm) return ccc_fail(err, CCC_E_UNSUPPORTED, "a norm in front of a matmul is a prologue up to 8 tokens only");
+    if (m->norm) return ccc_fail(err, CCC_E_UNSUPPORTED, "a norm in front of a matmul is a prologue up to %d tokens only", CCC_MATVEC_MAX_T);
     plan_kernel k = new_kernel(b, ccc_arena_strdup(b->plan->mem, t.name), (unsigned)ccc_gemm_threads(t.swap, t.nc), sizeof(gemm_args));
     if (!k.req.tmpl) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     k.req.min_blocks = 1;
@@ -310,7 +310,7 @@ static ccc_status plan_matmul(plan_builder *b, const ccc_group_info *u, ccc_err 
     matmul_facts m;
     CCC_TRY(matmul_look(b, u, &m, err));
     if (!is_cuda(b)) return plan_host_matmul(b, u, &m, err);
-    bool few = m.rows_max <= 8 && !b->plan->config->batch_invariant; /* a matvec adds in another order than wgmma */
+    bool few = m.rows_max <= CCC_MATVEC_MAX_T && !b->plan->config->batch_invariant; /* a matvec adds in another order than wgmma */
     return few ? plan_matvec(b, u, &m, err) : plan_gemm(b, u, &m, err);
 }
 

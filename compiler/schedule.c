@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t decode_ends[] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, INT64_MAX };
-static const int64_t mixed_ends[] = { 8, 16, 32, 64, 128, 256, INT64_MAX };
+static const int64_t decode_ends[] = { 1, 2, 16, 32, 64, 128, 256, INT64_MAX };
+static const int64_t mixed_ends[] = { 2, 16, 32, 64, 128, 256, INT64_MAX };
 static const int64_t host_ends[] = { 1, 8, INT64_MAX };
 
 static int64_t sym_max(const ccc_graph *g, const char *name)
@@ -86,5 +86,5 @@ ccc_fuse_caps schedule_caps(const ccc_target *t, const plan_range *r)
 {
     (void)r;
     bool cuda = t->kind == CCC_TARGET_CUDA;
-    return (ccc_fuse_caps){ .prologue_max_T = cuda ? 8 : 0, .pair_epilogue = true, .max_aux = 8, .rope_kv = true };
+    return (ccc_fuse_caps){ .prologue_max_T = cuda ? CCC_MATVEC_MAX_T : 0, .pair_epilogue = true, .max_aux = 8, .rope_kv = true };
 }

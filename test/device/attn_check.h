@@ -59,7 +59,7 @@ static void device_open(void)
     CK(cuDeviceGetAttribute(&n_sm, 16, dev));
     CK(cuDeviceGetAttribute(&cc[0], 75, dev));
     CK(cuDeviceGetAttribute(&cc[1], 76, dev));
-    CK(cuStreamCreate(&stream, 1));
+    CK(cuStreamCreate(&stream, 0)); /* ordered with the copies and fills, which use the default stream */
     CK(cuEventCreate(&event[0], 0));
     CK(cuEventCreate(&event[1], 0));
     printf("%s, compute capability %d.%d, %d multiprocessors\n", name, cc[0], cc[1], n_sm);

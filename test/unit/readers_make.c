@@ -20,7 +20,7 @@ const char *make_folder(void)
 
 const char *make_path(const char *name)
 {
-    static char path[4][256];
+    static char path[4][512];
     static unsigned at;
     at = (at + 1) % 4;
     snprintf(path[at], sizeof path[at], "%s/%s", make_folder(), name);
