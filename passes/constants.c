@@ -1,6 +1,7 @@
-/* Computes elementwise ops on constants. The expression is the evaluator's own (ccc_ops[].elt), so the result is what the graph says.
- * A rounding cast of a constant becomes the rounded f32 constant where only elementwise nodes read it: they widen it anyway. A result
- * that is not finite stays as it is: the text form has no such numbers. */
+/* Computes elementwise ops on constants. The expression is the evaluator's own (ccc_ops[].elt), so the result
+ * is what the graph says. A rounding cast of a constant becomes the rounded f32 constant where only
+ * elementwise nodes read it: they widen it anyway. A result that is not finite stays as it is: the text form
+ * has no such numbers. */
 #include "rewrite.h"
 #include "fuse.h"
 

@@ -1,5 +1,6 @@
-/* Merges nodes that compute the same: same op, operands, attributes and types. Operands are not reordered: even an addition can tell
- * its operands apart when both are NaN. Writers of a cache stay as they are, and so do nodes of different groups. */
+/* Merges nodes that compute the same: same op, operands, attributes and types. Operands are not reordered:
+ * even an addition can tell its operands apart when both are NaN. Writers of a cache stay as they are, and so
+ * do nodes of different groups. */
 #include "rewrite.h"
 #include "fuse.h"
 
@@ -60,7 +61,8 @@ ccc_status ccc_pass_cse(ccc_graph *g, ccc_pass_ctx *ctx, bool *progress, ccc_err
         while (slot[at] && !same_node(g, &g->node[slot[at]], n)) at = (at + 1) & (cap - 1);
         if (!slot[at]) slot[at] = i;
         else
-            for (unsigned j = 0; j < n->n_out; j++) ccc_rewrite_value(&w, n->out[j], g->node[slot[at]].out[j]);
+            for (unsigned j = 0; j < n->n_out; j++)
+                ccc_rewrite_value(&w, n->out[j], g->node[slot[at]].out[j]);
     }
     return ccc_rewrite_end(&w, progress, err);
 }

@@ -1,5 +1,6 @@
-/* Drops what nothing needs. Needed are the outputs and the writes to caches: a cache's last version has no reader in this step, but
- * the next step reads it. One sweep from the end suffices, because nodes are in topological order. */
+/* Drops what nothing needs. Needed are the outputs and the writes to caches: a cache's last version has no
+ * reader in this step, but the next step reads it. One sweep from the end suffices, because nodes are in
+ * topological order. */
 #include "fuse.h"
 
 ccc_status ccc_pass_dce(ccc_graph *g, ccc_pass_ctx *ctx, bool *progress, ccc_err *err)

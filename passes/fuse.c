@@ -1,6 +1,7 @@
-/* A region: the nodes of a group while it is being found. It grows along elementwise users; what it may take is legal.c's business.
- * Growing is greedy but exact about results: a value with two users (x * sigmoid(x)) first opens a second way out of the region and
- * then closes it again, so growing goes on for some steps past the last set that exactly one value leaves, and is cut back to it. */
+/* A region: the nodes of a group while it is being found. It grows along elementwise users; what it may take
+ * is legal.c's business. Growing is greedy but exact about results: a value with two users (x * sigmoid(x))
+ * first opens a second way out of the region and then closes it again, so growing goes on for some steps past
+ * the last set that exactly one value leaves, and is cut back to it. */
 #include "fuse.h"
 
 #include <string.h>
@@ -38,7 +39,8 @@ ccc_status ccc_fuse_new(ccc_fuse *f, ccc_graph *g, ccc_pass_ctx *ctx, const char
     f->far = ccc_arena_alloc(ctx->scratch, n * sizeof *f->far);
     f->seen = ccc_arena_alloc(ctx->scratch, n * sizeof *f->seen);
     f->stack = ccc_arena_alloc(ctx->scratch, n * sizeof *f->stack);
-    if (!f->mark || !f->refused || !f->reason || !f->always || !f->next || !f->far || !f->seen || !f->stack) return ccc_pass_nomem(err, pass);
+    if (!f->mark || !f->refused || !f->reason || !f->always || !f->next || !f->far || !f->seen || !f->stack)
+        return ccc_pass_nomem(err, pass);
     link_groups(f);
     return CCC_OK;
 }
@@ -68,7 +70,10 @@ void ccc_region_truncate(ccc_fuse *f, ccc_region *r, unsigned n)
     while (r->n > n) f->mark[r->node[--r->n]] = 0;
 }
 
-void ccc_region_end(ccc_fuse *f, ccc_region *r) { ccc_region_truncate(f, r, 0); }
+void ccc_region_end(ccc_fuse *f, ccc_region *r)
+{
+    ccc_region_truncate(f, r, 0);
+}
 
 unsigned ccc_region_open(const ccc_fuse *f, const ccc_region *r)
 {
@@ -105,7 +110,8 @@ void ccc_fuse_explain_always(ccc_fuse *f, ccc_nid n, const char *reason)
 ccc_status ccc_fuse_end(ccc_fuse *f, bool progress, ccc_err *err)
 {
     for (ccc_nid n = 1; n < f->g->n_nodes; n++)
-        if (f->reason[n] && (f->always[n] || !f->g->node[n].group)) ccc_explain_line(f->ctx->explain, f->g, f->pass, n, f->reason[n]);
+        if (f->reason[n] && (f->always[n] || !f->g->node[n].group))
+            ccc_explain_line(f->ctx->explain, f->g, f->pass, n, f->reason[n]);
     return progress ? ccc_graph_compact(f->g, NULL, err) : CCC_OK;
 }
 

@@ -1,6 +1,7 @@
-/* gate and up are the two halves of one matmul (merge_siblings): y[t][n] = tree(acc[n], acc[n + N/2]), and a kernel that computes both
- * columns together never writes the wide result. Any elementwise tree over the halves is legal that ends in one value; what stands
- * between matmul and the halves (a cast, a bias) is executed for both. */
+/* gate and up are the two halves of one matmul (merge_siblings): y[t][n] = tree(acc[n], acc[n + N/2]), and a
+ * kernel that computes both columns together never writes the wide result. Any elementwise tree over the
+ * halves is legal that ends in one value; what stands between matmul and the halves (a cast, a bias) is
+ * executed for both. */
 #include "fuse.h"
 
 /* Adds the full-width chain behind the matmul. Returns its last value, which nobody but slices may read. */
@@ -45,7 +46,8 @@ static ccc_status try_matmul(ccc_fuse *f, ccc_region *r, bool *progress, ccc_err
     r->rows = t->dim[0];
     r->cols = t->dim[1];
     if (!ccc_region_grow(f, r)) {
-        ccc_fuse_explain(f, r->anchor, "the two halves are not combined into one value by elementwise nodes alone");
+        ccc_fuse_explain(f, r->anchor,
+                         "the two halves are not combined into one value by elementwise nodes alone");
         return CCC_OK;
     }
     *progress = true;

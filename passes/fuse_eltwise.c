@@ -1,13 +1,18 @@
-/* What no anchor took: connected elementwise nodes become one kernel over rows and columns. A region starts at the first such node,
- * grows along users, then takes producers whose value only the region reads, and again, until neither adds anything. */
+/* What no anchor took: connected elementwise nodes become one kernel over rows and columns. A region starts
+ * at the first such node, grows along users, then takes producers whose value only the region reads, and
+ * again, until neither adds anything. */
 #include "fuse.h"
 
 static bool is_free(const ccc_fuse *f, ccc_nid n)
 {
-    return !f->g->node[n].group && (ccc_ops[f->g->node[n].op].flags & CCC_ELTWISE) && ccc_is_unit_node(&f->u, n);
+    return !f->g->node[n].group && (ccc_ops[f->g->node[n].op].flags & CCC_ELTWISE) &&
+           ccc_is_unit_node(&f->u, n);
 }
 
-static bool only_region_reads(const ccc_fuse *f, ccc_nid n) { return !ccc_value_open(&f->u, f->mark, f->g->node[n].out[0]); }
+static bool only_region_reads(const ccc_fuse *f, ccc_nid n)
+{
+    return !ccc_value_open(&f->u, f->mark, f->g->node[n].out[0]);
+}
 
 static bool take_producers(ccc_fuse *f, ccc_region *r)
 {

@@ -1,6 +1,7 @@
-/* Behind an anchor: the chain of elementwise nodes that read its result becomes the kernel's epilogue. Cast, bias, scale, activation,
- * residual add, a norm's weight: no case is special. The chain grows while it is legal and one value leaves it; an operand that
- * comes from elsewhere (a residual, a bias) is loaded by the hook. */
+/* Behind an anchor: the chain of elementwise nodes that read its result becomes the kernel's epilogue. Cast,
+ * bias, scale, activation, residual add, a norm's weight: no case is special. The chain grows while it is
+ * legal and one value leaves it; an operand that comes from elsewhere (a residual, a bias) is loaded by the
+ * hook. */
 #include "fuse.h"
 
 ccc_status ccc_pass_fuse_epilogue(ccc_graph *g, ccc_pass_ctx *ctx, bool *progress, ccc_err *err)

@@ -1,12 +1,13 @@
 /* In front of a norm, and a norm in front of a matmul.
- * First: elementwise producers of a norm's input join the norm. A value of theirs that is used elsewhere too (the residual stream)
- * becomes a second result of the kernel.
- * Then: at few tokens a matmul can afford to compute the norm of its rows again in every block, which saves a kernel. That needs the
- * norm's result to have no other reader. */
+ * First: elementwise producers of a norm's input join the norm. A value of theirs that is used elsewhere too
+ * (the residual stream) becomes a second result of the kernel. Then: at few tokens a matmul can afford to
+ * compute the norm of its rows again in every block, which saves a kernel. That needs the norm's result to
+ * have no other reader. */
 #include "fuse.h"
 
 /* all users of v inside the region are the norm, or nodes of its input chain (the first n_in ones) */
-static bool read_before_norm_only(const ccc_fuse *f, const ccc_region *r, ccc_nid norm, ccc_val v, unsigned first_in)
+static bool read_before_norm_only(const ccc_fuse *f, const ccc_region *r, ccc_nid norm, ccc_val v,
+                                  unsigned first_in)
 {
     for (uint32_t k = f->u.start[v]; k < f->u.start[v + 1]; k++) {
         ccc_nid user = f->u.user[k];
@@ -20,7 +21,8 @@ static bool read_before_norm_only(const ccc_fuse *f, const ccc_region *r, ccc_ni
 static unsigned count_stores(const ccc_fuse *f, const ccc_region *r, unsigned first_in)
 {
     unsigned n = 0;
-    for (unsigned i = first_in; i < r->n; i++) n += ccc_value_open(&f->u, f->mark, f->g->node[r->node[i]].out[0]);
+    for (unsigned i = first_in; i < r->n; i++)
+        n += ccc_value_open(&f->u, f->mark, f->g->node[r->node[i]].out[0]);
     return n;
 }
 
@@ -69,13 +71,15 @@ static ccc_status producers_of_norm(ccc_fuse *f, ccc_nid norm, bool *progress, c
     return status;
 }
 
-/* The norm whose chain ends in `v`: in a group that v alone leaves, or alone itself. 0: there is none, *why says so if there almost is. */
+/* The norm whose chain ends in `v`: in a group that v alone leaves, or alone itself. 0: there is none, *why
+ * says so if there almost is. */
 static ccc_nid norm_before(const ccc_fuse *f, ccc_val v, ccc_nid matmul, const char **why)
 {
     ccc_nid d = f->g->value[v].def, m = d, norm = 0;
     do {
         if (f->g->node[m].op == CCC_OP_rms_norm) norm = m;
-        else if (!(ccc_ops[f->g->node[m].op].flags & CCC_ELTWISE)) return 0; /* a group around something larger */
+        else if (!(ccc_ops[f->g->node[m].op].flags & CCC_ELTWISE))
+            return 0; /* a group around something larger */
         m = f->next[m];
     } while (m != d);
     if (!norm) return 0;
@@ -114,8 +118,10 @@ ccc_status ccc_pass_fuse_prologue(ccc_graph *g, ccc_pass_ctx *ctx, bool *progres
     ccc_fuse f;
     CCC_TRY(ccc_fuse_new(&f, g, ctx, "fuse_prologue", err));
     for (ccc_nid i = 1; i < g->n_nodes; i++)
-        if (g->node[i].op == CCC_OP_rms_norm && ccc_is_unit_node(&f.u, i)) CCC_TRY(producers_of_norm(&f, i, progress, err));
+        if (g->node[i].op == CCC_OP_rms_norm && ccc_is_unit_node(&f.u, i))
+            CCC_TRY(producers_of_norm(&f, i, progress, err));
     for (ccc_nid i = 1; i < g->n_nodes; i++)
-        if (g->node[i].op == CCC_OP_matmul && ccc_is_unit_node(&f.u, i)) CCC_TRY(norm_of_matmul(&f, i, progress, err));
+        if (g->node[i].op == CCC_OP_matmul && ccc_is_unit_node(&f.u, i))
+            CCC_TRY(norm_of_matmul(&f, i, progress, err));
     return ccc_fuse_end(&f, *progress, err);
 }

@@ -1,6 +1,6 @@
-/* The rotation of q, the rotation of k, their casts and the write of k and v to the cache are one kernel: one pass over the packed
- * rows of q, k and v. The q that belongs to a cache write is the one of the attention that reads the cache's next version; it must be
- * rotated by the same table and positions. */
+/* The rotation of q, the rotation of k, their casts and the write of k and v to the cache are one kernel: one
+ * pass over the packed rows of q, k and v. The q that belongs to a cache write is the one of the attention
+ * that reads the cache's next version; it must be rotated by the same table and positions. */
 #include "fuse.h"
 
 /* v = cast(rope ...) to bf16: adds both nodes, returns the rope; 0: v is something else or taken */
@@ -27,7 +27,10 @@ static ccc_val query_of(const ccc_fuse *f, ccc_val v)
     return q;
 }
 
-static bool is_bf16(const ccc_fuse *f, ccc_val v) { return f->g->value[v].type.dtype == CCC_BF16; }
+static bool is_bf16(const ccc_fuse *f, ccc_val v)
+{
+    return f->g->value[v].type.dtype == CCC_BF16;
+}
 
 static const char *add_rope(ccc_fuse *f, ccc_region *r, ccc_nid rope, ccc_nid cast)
 {
@@ -60,7 +63,8 @@ static ccc_status try_write(ccc_fuse *f, ccc_region *r, bool *progress, ccc_err 
     if (query) q = rope_cast(f, query, &q_cast);
     const ccc_node *a = &f->g->node[k], *b = &f->g->node[q];
     if (!q) why = "no attention reads the cache with a q that is a rotation rounded to bf16";
-    else if (a->in[1] != b->in[1] || a->in[2] != b->in[2]) why = "q is rotated by another table or other positions";
+    else if (a->in[1] != b->in[1] || a->in[2] != b->in[2])
+        why = "q is rotated by another table or other positions";
     else if (ccc_attr_int(a, "head_size") != ccc_attr_int(b, "head_size")) why = "q has another head size";
     else why = add_rope(f, r, q, q_cast);
     if (why) ccc_fuse_explain(f, q ? q : r->anchor, why);

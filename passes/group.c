@@ -1,6 +1,7 @@
-/* Sorting the nodes of a group into the hooks of a kernel. Where a node belongs follows from what it depends on inside the group:
- * not on the norm: IN; on the norm: OUT; on the anchor: EPILOGUE (PRE, if it is wider than the halves of a pair). Groups may come from
- * a text file, so each rule that a kernel relies on is checked here and nothing is assumed of the passes. */
+/* Sorting the nodes of a group into the hooks of a kernel. Where a node belongs follows from what it depends
+ * on inside the group: not on the norm: IN; on the norm: OUT; on the anchor: EPILOGUE (PRE, if it is wider
+ * than the halves of a pair). Groups may come from a text file, so each rule that a kernel relies on is
+ * checked here and nothing is assumed of the passes. */
 #include "fuse.h"
 
 #include <string.h>
@@ -9,8 +10,8 @@ typedef struct {
     const ccc_graph *g;
     const ccc_users *u;
     ccc_arena *mem;
-    uint8_t *mark;             /* by node: in this group */
-    uint8_t *part;             /* by node of this group: 1 + its part, 0: anchor, norm, rope, half */
+    uint8_t *mark; /* by node: in this group */
+    uint8_t *part; /* by node of this group: 1 + its part, 0: anchor, norm, rope, half */
     ccc_nid half[2];
     ccc_group_info *info;
     ccc_err *err;
@@ -28,18 +29,32 @@ __attribute__((format(printf, 3, 4))) static ccc_status bad(sorter *s, ccc_nid n
     if (name) snprintf(where, sizeof where, "%%%s (%s)", name, op);
     else snprintf(where, sizeof where, "%%%u (%s)", v, op);
     if (!s->info->group) return ccc_fail(s->err, CCC_E_TYPE, "%s: %s", where, why);
-    return ccc_fail(s->err, CCC_E_TYPE, "group %u (%s): %s: %s", s->info->group, s->g->group[s->info->group].pass, where, why);
+    return ccc_fail(s->err, CCC_E_TYPE, "group %u (%s): %s: %s", s->info->group,
+                    s->g->group[s->info->group].pass, where, why);
 }
 
-static ccc_status nomem(sorter *s) { return ccc_fail(s->err, CCC_E_NOMEM, "out of memory for the groups of a graph"); }
+static ccc_status nomem(sorter *s)
+{
+    return ccc_fail(s->err, CCC_E_NOMEM, "out of memory for the groups of a graph");
+}
 
-static bool inside(const sorter *s, ccc_val v) { return s->mark[s->g->value[v].def]; }
-static ccc_op op_of(const sorter *s, ccc_nid n) { return s->g->node[n].op; }
-static bool is_eltwise(const sorter *s, ccc_nid n) { return ccc_ops[op_of(s, n)].flags & CCC_ELTWISE; }
+static bool inside(const sorter *s, ccc_val v)
+{
+    return s->mark[s->g->value[v].def];
+}
+static ccc_op op_of(const sorter *s, ccc_nid n)
+{
+    return s->g->node[n].op;
+}
+static bool is_eltwise(const sorter *s, ccc_nid n)
+{
+    return ccc_ops[op_of(s, n)].flags & CCC_ELTWISE;
+}
 
 /* ---- which part */
 
-/* the latest part that an operand inside the group comes from: IN < OUT (norm) < PRE (matmul) < EPILOGUE (halves) */
+/* the latest part that an operand inside the group comes from: IN < OUT (norm) < PRE (matmul) < EPILOGUE
+ * (halves) */
 static unsigned stage_of(const sorter *s, ccc_nid n)
 {
     const ccc_node *node = &s->g->node[n];
@@ -49,7 +64,8 @@ static unsigned stage_of(const sorter *s, ccc_nid n)
         if (!s->mark[d]) continue;
         unsigned from = s->part[d] ? s->part[d] - 1u : CCC_PART_IN;
         if (d == s->info->norm) from = CCC_PART_OUT;
-        if (d == s->info->anchor && d != s->info->norm) from = s->info->pair ? CCC_PART_PRE : CCC_PART_EPILOGUE;
+        if (d == s->info->anchor && d != s->info->norm)
+            from = s->info->pair ? CCC_PART_PRE : CCC_PART_EPILOGUE;
         if (s->info->pair && (d == s->half[0] || d == s->half[1])) from = CCC_PART_EPILOGUE;
         stage = from > stage ? from : stage;
     }
@@ -66,9 +82,11 @@ static ccc_status find_halves(sorter *s)
         s->half[n_half++] = f->node[i];
     }
     if (!n_half) return CCC_OK;
-    if (n_half == 1 || op_of(s, f->anchor) != CCC_OP_matmul) return bad(s, s->half[0], "not one of the two halves of a matmul");
+    if (n_half == 1 || op_of(s, f->anchor) != CCC_OP_matmul)
+        return bad(s, s->half[0], "not one of the two halves of a matmul");
     const ccc_node *a = &s->g->node[s->half[0]], *b = &s->g->node[s->half[1]];
-    if (a->in[0] != b->in[0] || !inside(s, a->in[0])) return bad(s, s->half[1], "the two slices are not of one value of the group");
+    if (a->in[0] != b->in[0] || !inside(s, a->in[0]))
+        return bad(s, s->half[1], "the two slices are not of one value of the group");
     if (ccc_attr_int(a, "start")) {
         const ccc_node *t = a;
         ccc_nid h = s->half[0];
@@ -76,7 +94,8 @@ static ccc_status find_halves(sorter *s)
         a = b, b = t;
     }
     int64_t size = ccc_attr_int(a, "size"), last = ccc_type_last(&s->g->value[a->in[0]].type);
-    if (ccc_attr_int(a, "start") || ccc_attr_int(b, "size") != size || ccc_attr_int(b, "start") != size || last != 2 * size)
+    if (ccc_attr_int(a, "start") || ccc_attr_int(b, "size") != size || ccc_attr_int(b, "start") != size ||
+        last != 2 * size)
         return bad(s, s->half[1], "the two slices are not the two halves");
     f->pair = true;
     return CCC_OK;
@@ -87,16 +106,19 @@ static ccc_status find_roles(sorter *s)
 {
     ccc_group_info *f = s->info;
     for (unsigned i = 0; i < f->n; i++)
-        if (!f->anchor || ccc_ops[op_of(s, f->node[i])].rank > ccc_ops[op_of(s, f->anchor)].rank) f->anchor = f->node[i];
+        if (!f->anchor || ccc_ops[op_of(s, f->node[i])].rank > ccc_ops[op_of(s, f->anchor)].rank)
+            f->anchor = f->node[i];
     ccc_op anchor = op_of(s, f->anchor);
     for (unsigned i = 0; i < f->n; i++) {
         ccc_nid n = f->node[i];
         ccc_op op = op_of(s, n);
-        if (s->u->weight[s->g->node[n].out[0]]) return bad(s, n, "weight data is not made by a step's kernel");
+        if (s->u->weight[s->g->node[n].out[0]])
+            return bad(s, n, "weight data is not made by a step's kernel");
         if (op == CCC_OP_rms_norm && !f->norm && (n == f->anchor || anchor == CCC_OP_matmul)) f->norm = n;
         else if (op == CCC_OP_rope && anchor == CCC_OP_rope && n == f->anchor) f->rope_q = n;
         else if (op == CCC_OP_rope && anchor == CCC_OP_kv_write) continue; /* which is which: see sort_rope */
-        else if (n != f->anchor && op != CCC_OP_slice && !is_eltwise(s, n)) return bad(s, n, "no kernel has this beside its %s", ccc_ops[anchor].name);
+        else if (n != f->anchor && op != CCC_OP_slice && !is_eltwise(s, n))
+            return bad(s, n, "no kernel has this beside its %s", ccc_ops[anchor].name);
     }
     return find_halves(s);
 }
@@ -113,7 +135,8 @@ static ccc_status add_part(sorter *s, ccc_part_kind k, bool allowed)
     f->part[k].node = node;
     for (unsigned i = 0; i < f->n; i++)
         if (s->part[f->node[i]] == k + 1u) node[f->part[k].n++] = f->node[i];
-    if (n && !allowed) return bad(s, node[0], "the kernel of %s has no hook there", ccc_ops[op_of(s, f->anchor)].name);
+    if (n && !allowed)
+        return bad(s, node[0], "the kernel of %s has no hook there", ccc_ops[op_of(s, f->anchor)].name);
     if (n) f->part[k].result = s->g->node[node[n - 1]].out[0];
     return CCC_OK;
 }
@@ -134,20 +157,26 @@ static ccc_status wire(sorter *s)
     ccc_val pre = anchor->out[0], out;
     if (f->norm) {
         const ccc_node *norm = &s->g->node[f->norm];
-        f->x = f->part[CCC_PART_IN].n ? ccc_chain_x(s->g, s->mark, f->part[CCC_PART_IN].node, f->part[CCC_PART_IN].n) : norm->in[0];
+        f->x = f->part[CCC_PART_IN].n
+                   ? ccc_chain_x(s->g, s->mark, f->part[CCC_PART_IN].node, f->part[CCC_PART_IN].n)
+                   : norm->in[0];
         set_arg(s, CCC_PART_IN, f->x, 0);
         set_arg(s, CCC_PART_OUT, norm->out[0], 0);
-        if (f->part[CCC_PART_IN].result != norm->in[0]) return bad(s, f->norm, "it does not read the end of the chain in front of it");
+        if (f->part[CCC_PART_IN].result != norm->in[0])
+            return bad(s, f->norm, "it does not read the end of the chain in front of it");
         out = f->part[CCC_PART_OUT].result;
-        if (f->norm != f->anchor && anchor->in[0] != out) return bad(s, f->anchor, "it does not read the end of the norm's chain");
+        if (f->norm != f->anchor && anchor->in[0] != out)
+            return bad(s, f->anchor, "it does not read the end of the norm's chain");
     } else {
         f->x = anchor->op == CCC_OP_matmul ? anchor->in[0] : 0;
     }
-    if (anchor->op == CCC_OP_matmul && inside(s, anchor->in[1])) return bad(s, f->anchor, "its weight is made in the group");
+    if (anchor->op == CCC_OP_matmul && inside(s, anchor->in[1]))
+        return bad(s, f->anchor, "its weight is made in the group");
     if (f->norm == f->anchor) return CCC_OK;
     if (f->pair) {
         set_arg(s, CCC_PART_PRE, pre, 0);
-        if (s->g->node[s->half[0]].in[0] != f->part[CCC_PART_PRE].result) return bad(s, s->half[0], "it does not read the end of the chain in front of it");
+        if (s->g->node[s->half[0]].in[0] != f->part[CCC_PART_PRE].result)
+            return bad(s, s->half[0], "it does not read the end of the chain in front of it");
         if (!f->part[CCC_PART_EPILOGUE].n) return bad(s, f->anchor, "nothing combines its halves");
         set_arg(s, CCC_PART_EPILOGUE, s->g->node[s->half[0]].out[0], s->g->node[s->half[1]].out[0]);
     } else {
@@ -174,8 +203,10 @@ static ccc_status sort_parts(sorter *s)
     CCC_TRY(add_part(s, CCC_PART_BODY, body));
     if (body) return CCC_OK;
     const ccc_part *e = &f->part[CCC_PART_EPILOGUE];
-    if (hooks == CCC_HOOKS_CAST && e->n && (e->n > 1 || op_of(s, e->node[0]) != CCC_OP_cast || s->g->value[e->result].type.dtype != CCC_BF16))
-        return bad(s, e->node[0], "the kernel of %s takes a cast to bf16 and nothing else", ccc_ops[op_of(s, f->anchor)].name);
+    if (hooks == CCC_HOOKS_CAST && e->n &&
+        (e->n > 1 || op_of(s, e->node[0]) != CCC_OP_cast || s->g->value[e->result].type.dtype != CCC_BF16))
+        return bad(s, e->node[0], "the kernel of %s takes a cast to bf16 and nothing else",
+                   ccc_ops[op_of(s, f->anchor)].name);
     return wire(s);
 }
 
@@ -188,7 +219,8 @@ static ccc_status sort_rope(sorter *s)
         ccc_nid n = f->node[i];
         if (op_of(s, n) == CCC_OP_cast) {
             const ccc_node *c = &s->g->node[n];
-            if (!inside(s, c->in[0]) || ccc_def(s->g, c->in[0])->op != CCC_OP_rope || s->g->value[c->out[0]].type.dtype != CCC_BF16)
+            if (!inside(s, c->in[0]) || ccc_def(s->g, c->in[0])->op != CCC_OP_rope ||
+                s->g->value[c->out[0]].type.dtype != CCC_BF16)
                 return bad(s, n, "not the rounding of a rotation to bf16");
             bool k = w->in[1] == c->out[0];
             ccc_nid *rope = k ? &f->rope_k : &f->rope_q;
@@ -202,11 +234,15 @@ static ccc_status sort_rope(sorter *s)
     for (unsigned i = 0; i < f->n; i++) {
         ccc_nid n = f->node[i];
         if (op_of(s, n) != CCC_OP_rope) continue;
-        if (n != f->rope_q && n != f->rope_k) return bad(s, n, "a rotation that is not rounded to bf16 in the group");
-        if (ccc_value_open(s->u, s->mark, s->g->node[n].out[0])) return bad(s, n, "its value before rounding is used elsewhere");
+        if (n != f->rope_q && n != f->rope_k)
+            return bad(s, n, "a rotation that is not rounded to bf16 in the group");
+        if (ccc_value_open(s->u, s->mark, s->g->node[n].out[0]))
+            return bad(s, n, "its value before rounding is used elsewhere");
     }
     const ccc_node *q = &s->g->node[f->rope_q], *k = &s->g->node[f->rope_k];
-    if (f->rope_q && f->rope_k && (q->in[1] != k->in[1] || q->in[2] != k->in[2] || ccc_attr_int(q, "head_size") != ccc_attr_int(k, "head_size")))
+    if (f->rope_q && f->rope_k &&
+        (q->in[1] != k->in[1] || q->in[2] != k->in[2] ||
+         ccc_attr_int(q, "head_size") != ccc_attr_int(k, "head_size")))
         return bad(s, f->rope_q, "q and k are not rotated by one table, positions and head size");
     return CCC_OK;
 }
@@ -228,14 +264,19 @@ static ccc_status add_reads_results(sorter *s)
     if (!read || !result) return nomem(s);
     if (f->part[CCC_PART_BODY].n) main = f->part[CCC_PART_BODY].result;
     else if (f->norm == f->anchor) main = f->part[CCC_PART_OUT].result;
-    else main = op_of(s, f->anchor) == CCC_OP_kv_write ? s->g->node[f->anchor].out[0] : f->part[CCC_PART_EPILOGUE].result;
+    else
+        main = op_of(s, f->anchor) == CCC_OP_kv_write ? s->g->node[f->anchor].out[0]
+                                                      : f->part[CCC_PART_EPILOGUE].result;
     result[f->n_results++] = main;
     for (unsigned i = 0; i < f->n; i++) {
         const ccc_node *n = &s->g->node[f->node[i]];
         for (unsigned j = 0; j < n->n_in; j++)
-            if (!inside(s, n->in[j]) && !ccc_is_immediate(s->g, n->in[j]) && !known(read, f->n_reads, n->in[j])) read[f->n_reads++] = n->in[j];
+            if (!inside(s, n->in[j]) && !ccc_is_immediate(s->g, n->in[j]) &&
+                !known(read, f->n_reads, n->in[j]))
+                read[f->n_reads++] = n->in[j];
         for (unsigned j = 0; j < n->n_out; j++)
-            if (n->out[j] != main && ccc_value_open(s->u, s->mark, n->out[j])) result[f->n_results++] = n->out[j];
+            if (n->out[j] != main && ccc_value_open(s->u, s->mark, n->out[j]))
+                result[f->n_results++] = n->out[j];
     }
     f->read = read;
     f->result = result;
@@ -249,7 +290,8 @@ static ccc_status check_results(sorter *s)
     for (unsigned i = 1; i < f->n_results; i++) {
         ccc_nid d = s->g->value[f->result[i]].def;
         bool in = s->part[d] == CCC_PART_IN + 1 && f->norm == f->anchor;
-        if (!in && f->result[i] != f->q_out && f->result[i] != f->k_out) return bad(s, d, "a second value leaves the group here");
+        if (!in && f->result[i] != f->q_out && f->result[i] != f->k_out)
+            return bad(s, d, "a second value leaves the group here");
     }
     return CCC_OK;
 }
@@ -263,9 +305,11 @@ static ccc_status add_aux_of_part(sorter *s, ccc_part_kind k, ccc_aux *aux)
     for (unsigned i = 0; i < p->n; i++) {
         const ccc_node *n = &s->g->node[p->node[i]];
         const ccc_type *own = &s->g->value[n->out[0]].type;
-        if (f->group && (t->rank != 2 || own->rank != 2 || !ccc_dim_equal(own->dim[0], t->dim[0]) || !ccc_dim_equal(own->dim[1], t->dim[1])))
+        if (f->group && (t->rank != 2 || own->rank != 2 || !ccc_dim_equal(own->dim[0], t->dim[0]) ||
+                         !ccc_dim_equal(own->dim[1], t->dim[1])))
             return bad(s, p->node[i], "other rows or columns than the chain it is in");
-        ccc_dim rows = own->rank > 1 ? own->dim[own->rank - 2] : ccc_dim_const(1), cols = own->rank ? own->dim[own->rank - 1] : rows;
+        ccc_dim rows = own->rank > 1 ? own->dim[own->rank - 2] : ccc_dim_const(1),
+                cols = own->rank ? own->dim[own->rank - 1] : rows;
         for (unsigned j = 0; j < n->n_in; j++) {
             ccc_val v = n->in[j];
             if (known(p->arg, p->n_args, v) || ccc_is_immediate(s->g, v)) continue;
@@ -291,7 +335,8 @@ static ccc_status add_aux(sorter *s)
     if (op_of(s, f->anchor) == CCC_OP_kv_write) return CCC_OK;
     for (unsigned k = 0; k < CCC_N_PARTS; k++) CCC_TRY(add_aux_of_part(s, (ccc_part_kind)k, aux));
     for (unsigned i = 1; i < f->n_results; i++)
-        aux[f->n_aux++] = (ccc_aux){f->result[i], CCC_AUX_ROWCOL, true, (uint8_t)(s->part[s->g->value[f->result[i]].def] - 1)};
+        aux[f->n_aux++] = (ccc_aux){f->result[i], CCC_AUX_ROWCOL, true,
+                                    (uint8_t)(s->part[s->g->value[f->result[i]].def] - 1)};
     return CCC_OK;
 }
 
@@ -330,7 +375,8 @@ static ccc_status describe_nodes(sorter *s, const ccc_nid *node, unsigned n, ccc
     return status;
 }
 
-static ccc_status describe_one(const ccc_graph *g, uint32_t group, ccc_nid nid, ccc_arena *mem, ccc_group_info *out, ccc_err *err)
+static ccc_status describe_one(const ccc_graph *g, uint32_t group, ccc_nid nid, ccc_arena *mem,
+                               ccc_group_info *out, ccc_err *err)
 {
     sorter s;
     ccc_users u;
@@ -345,13 +391,16 @@ static ccc_status describe_one(const ccc_graph *g, uint32_t group, ccc_nid nid, 
     return describe_nodes(&s, node, n, out);
 }
 
-ccc_status ccc_group_describe(const ccc_graph *g, uint32_t group, ccc_arena *mem, ccc_group_info *out, ccc_err *err)
+ccc_status ccc_group_describe(const ccc_graph *g, uint32_t group, ccc_arena *mem, ccc_group_info *out,
+                              ccc_err *err)
 {
-    if (!group || group >= g->n_groups) return ccc_fail(err, CCC_E_ARG, "group %u is not one of the graph's", group);
+    if (!group || group >= g->n_groups)
+        return ccc_fail(err, CCC_E_ARG, "group %u is not one of the graph's", group);
     return describe_one(g, group, 0, mem, out, err);
 }
 
-ccc_status ccc_node_describe(const ccc_graph *g, ccc_nid nid, ccc_arena *mem, ccc_group_info *out, ccc_err *err)
+ccc_status ccc_node_describe(const ccc_graph *g, ccc_nid nid, ccc_arena *mem, ccc_group_info *out,
+                             ccc_err *err)
 {
     if (!nid || nid >= g->n_nodes) return ccc_fail(err, CCC_E_ARG, "node %u is not one of the graph's", nid);
     if (!g->node[nid].group && (ccc_ops[g->node[nid].op].flags & (CCC_LEAF | CCC_VIEW)))
@@ -367,7 +416,7 @@ typedef struct {
     uint32_t *first;   /* by unit: its nodes are member[first[u]] .. member[first[u + 1]] */
     uint32_t *unit_of; /* by node: 1 + its unit, 0: runs nowhere */
     uint32_t n_units;
-    uint8_t *state;    /* by unit: 0 waiting, 1 entered, 2 placed */
+    uint8_t *state; /* by unit: 0 waiting, 1 entered, 2 placed */
     uint32_t *order, *stack, n_order;
 } lister;
 
@@ -413,7 +462,8 @@ static int64_t waiting_for(const lister *l, ccc_nid n, uint32_t self)
     }
     if (!(ccc_ops[node->op].flags & CCC_STATEFUL)) return -1;
     const ccc_users *u = l->s.u;
-    for (uint32_t k = u->start[node->in[0]]; k < u->start[node->in[0] + 1]; k++) { /* readers of the version that it overwrites */
+    for (uint32_t k = u->start[node->in[0]]; k < u->start[node->in[0] + 1];
+         k++) { /* readers of the version that it overwrites */
         uint32_t unit = l->unit_of[u->user[k]];
         if (unit && unit - 1 != self && l->state[unit - 1] != 2) return unit - 1;
     }
@@ -428,10 +478,13 @@ static ccc_status place_unit(lister *l, uint32_t root)
     while (depth) {
         uint32_t u = l->stack[depth - 1];
         int64_t missing = -1;
-        for (uint32_t i = l->first[u]; i < l->first[u + 1] && missing < 0; i++) missing = waiting_for(l, l->member[i], u);
+        for (uint32_t i = l->first[u]; i < l->first[u + 1] && missing < 0; i++)
+            missing = waiting_for(l, l->member[i], u);
         if (missing >= 0 && l->state[missing] == 1) {
             ccc_nid n = l->member[l->first[u]];
-            return ccc_fail(l->s.err, CCC_E_TYPE, "group %u cannot run as one unit: a path leaves it and comes back", l->s.g->node[n].group);
+            return ccc_fail(l->s.err, CCC_E_TYPE,
+                            "group %u cannot run as one unit: a path leaves it and comes back",
+                            l->s.g->node[n].group);
         }
         if (missing >= 0) {
             l->state[missing] = 1;
@@ -456,7 +509,8 @@ static ccc_status lister_new(lister *l, ccc_arena *mem)
     l->order = ccc_arena_alloc(mem, n * sizeof *l->order);
     l->stack = ccc_arena_alloc(mem, n * sizeof *l->stack);
     uint32_t *unit_of_group = ccc_arena_alloc(mem, g->n_groups * sizeof *unit_of_group);
-    if (!l->member || !l->first || !l->unit_of || !l->state || !l->order || !l->stack || !unit_of_group) return nomem(&l->s);
+    if (!l->member || !l->first || !l->unit_of || !l->state || !l->order || !l->stack || !unit_of_group)
+        return nomem(&l->s);
     number_units(l, unit_of_group);
     return CCC_OK;
 }
@@ -484,7 +538,8 @@ int ccc_group_aux(const ccc_graph *g, const ccc_group_info *info, ccc_part_kind 
 {
     const ccc_part *p = &info->part[part];
     const ccc_type *t = &g->value[p->result].type;
-    ccc_dim rows = t->rank > 1 ? t->dim[t->rank - 2] : ccc_dim_const(1), cols = t->rank ? t->dim[t->rank - 1] : rows;
+    ccc_dim rows = t->rank > 1 ? t->dim[t->rank - 2] : ccc_dim_const(1),
+            cols = t->rank ? t->dim[t->rank - 1] : rows;
     int at = store ? CCC_AUX_ROWCOL : ccc_aux_at_of(g, v, rows, cols);
     for (unsigned i = 0; i < info->n_aux; i++)
         if (info->aux[i].val == v && info->aux[i].store == store && info->aux[i].at == at) return (int)i;

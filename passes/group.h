@@ -1,59 +1,88 @@
-/* A group as a kernel sees it. A group is a set of nodes around an anchor; a kernel template is the anchor's loop with hooks in it.
- * ccc_group_describe sorts the nodes of a group into those hooks and lists what goes in and out. Nothing here depends on a target.
+/* A group as a kernel sees it. A group is a set of nodes around an anchor; a kernel template is the anchor's
+ * loop with hooks in it. ccc_group_describe sorts the nodes of a group into those hooks and lists what goes
+ * in and out. Nothing here depends on a target.
  *
- *     x --IN--> norm --OUT--> anchor --EPILOGUE--> results[0]                 matmul with a norm in front
- *               x --IN--> anchor = norm --OUT--> results[0]                   rms_norm
- *                         anchor --PRE--> two halves --EPILOGUE--> results[0] matmul, `pair`
- *                                                  BODY--> results[0]         elementwise
- *     rope_q, rope_k, kv_write                                                one template of its own, no hooks
- *     attention, embed, gather, argmax, ...                                   anchor, then at most one cast (attention, rope)
+ *     x --IN--> norm --OUT--> anchor --EPILOGUE--> results[0]    a matmul with a norm in front
+ *     x --IN--> anchor = norm --OUT--> results[0]                rms_norm
+ *     x --> anchor --PRE--> two halves --EPILOGUE--> results[0]  a matmul, `pair`
+ *     BODY --> results[0]                                        elementwise
+ *     rope_q, rope_k, kv_write                                   a template of its own, no hooks
+ *     attention, rope                                            anchor, then at most one cast to bf16
+ *     embed, gather, argmax, ...                                 anchor alone
  *
- * A hook evaluates its part's nodes in order. An operand of such a node is: the result of an earlier node of the part, one of part.arg,
- * a `constant` (an immediate), or found with ccc_group_aux (a load). Values of the part that are among results[1..] are stored. */
+ * A hook evaluates its part's nodes in order. An operand of such a node is: the result of an earlier node of
+ * the part, one of part.arg, a `constant` (an immediate), or found with ccc_group_aux (a load). Values of the
+ * part that are among results[1..] are stored. */
 #ifndef CCC_GROUP_H
 #define CCC_GROUP_H
 #include "../ir/ir.h"
 
-typedef enum { CCC_PART_IN, CCC_PART_OUT, CCC_PART_PRE, CCC_PART_EPILOGUE, CCC_PART_BODY, CCC_N_PARTS } ccc_part_kind;
-typedef enum { CCC_AUX_ROWCOL, CCC_AUX_COL, CCC_AUX_ROW, CCC_AUX_SCALAR } ccc_aux_at; /* same numbers as ccc_hook_at */
+typedef enum {
+    CCC_PART_IN,
+    CCC_PART_OUT,
+    CCC_PART_PRE,
+    CCC_PART_EPILOGUE,
+    CCC_PART_BODY,
+    CCC_N_PARTS
+} ccc_part_kind;
+typedef enum {
+    CCC_AUX_ROWCOL,
+    CCC_AUX_COL,
+    CCC_AUX_ROW,
+    CCC_AUX_SCALAR
+} ccc_aux_at; /* same numbers as ccc_hook_at */
 
 typedef struct {
-    const ccc_nid *node; unsigned n;  /* elementwise nodes, each after what it reads; n 0: the hook is the identity */
-    ccc_val arg[2]; unsigned n_args;  /* what the template hands to the hook (IN: x, maybe 0 args; EPILOGUE of a pair: both halves; BODY: none) */
-    ccc_val result;                   /* what the hook yields: that of the last node, or arg[0] when there is none */
+    const ccc_nid *node;
+    unsigned n; /* elementwise nodes, each after what it reads; n 0: the hook is the identity */
+    ccc_val arg[2];
+    unsigned n_args; /* what the template hands to the hook (IN: x, maybe 0 args; EPILOGUE of a pair: both
+                        halves; BODY: none) */
+    ccc_val result;  /* what the hook yields: that of the last node, or arg[0] when there is none */
 } ccc_part;
 
 typedef struct {
-    ccc_val val;        /* never a constant; may be a view: see ccc_view_base */
-    uint8_t at;         /* ccc_aux_at, relative to the part's rows and columns */
-    bool store;         /* a secondary result, written by the hook of `part`; else read */
-    uint8_t part;       /* first part that touches it */
+    ccc_val val;  /* never a constant; may be a view: see ccc_view_base */
+    uint8_t at;   /* ccc_aux_at, relative to the part's rows and columns */
+    bool store;   /* a secondary result, written by the hook of `part`; else read */
+    uint8_t part; /* first part that touches it */
 } ccc_aux;
 
 typedef struct {
-    uint32_t group;                   /* 0: a node alone */
-    ccc_nid anchor;                   /* the loop */
-    ccc_nid norm;                     /* rms_norm: the anchor itself, or the one in front of a matmul; 0: none */
-    ccc_nid rope_q, rope_k;           /* anchor kv_write or rope; 0: none. A rope alone is rope_q */
-    bool pair;                        /* a matmul whose two halves are combined */
-    const ccc_nid *node; unsigned n;  /* all members, in order */
+    uint32_t group;         /* 0: a node alone */
+    ccc_nid anchor;         /* the loop */
+    ccc_nid norm;           /* rms_norm: the anchor itself, or the one in front of a matmul; 0: none */
+    ccc_nid rope_q, rope_k; /* anchor kv_write or rope; 0: none. A rope alone is rope_q */
+    bool pair;              /* a matmul whose two halves are combined */
+    const ccc_nid *node;
+    unsigned n; /* all members, in order */
     ccc_part part[CCC_N_PARTS];
-    ccc_val x;                        /* the activation that the template loads: norm's or matmul's input, or the operand of IN that is arg[0];
-                                       * 0: elementwise, or all operands of IN are aux. Any dtype: the planner checks. */
-    ccc_val q_out, k_out;             /* rope: the value stored (after its cast), 0 when there is no such part or it is used inside only */
-    const ccc_val *read; unsigned n_reads;      /* values from outside, each once: in order of nodes and operands; constants left out */
-    const ccc_val *result; unsigned n_results;  /* values used outside (or that are outputs, or the last version of a cache): main one first */
-    const ccc_aux *aux; unsigned n_aux;         /* memory of hooks: reads in order of first use, then stores. Position = index in aux_t */
+    ccc_val x; /* the activation that the template loads: norm's or matmul's input, or the operand of IN that
+                * is arg[0]; 0: elementwise, or all operands of IN are aux. Any dtype: the planner checks. */
+    ccc_val q_out, k_out; /* rope: the value stored (after its cast), 0 when there is no such part or it is
+                             used inside only */
+    const ccc_val *read;
+    unsigned n_reads; /* values from outside, each once: in order of nodes and operands; constants left out */
+    const ccc_val *result;
+    unsigned n_results; /* values used outside (or that are outputs, or the last version of a cache): main one
+                           first */
+    const ccc_aux *aux;
+    unsigned n_aux; /* memory of hooks: reads in order of first use, then stores. Position = index in aux_t */
 } ccc_group_info;
 
-/* Describes a group, or the unit that node `nid` belongs to (its group, or the node alone). All arrays live in `mem`.
- * CCC_E_TYPE when no kernel has the shape of this group, with a message that names group, node and reason: groups may come from a text file. */
-ccc_status ccc_group_describe(const ccc_graph *g, uint32_t group, ccc_arena *mem, ccc_group_info *out, ccc_err *err);
-ccc_status ccc_node_describe(const ccc_graph *g, ccc_nid nid, ccc_arena *mem, ccc_group_info *out, ccc_err *err);
+/* Describes a group, or the unit that node `nid` belongs to (its group, or the node alone). All arrays live
+ * in `mem`. CCC_E_TYPE when no kernel has the shape of this group, with a message that names group, node and
+ * reason: groups may come from a text file. */
+ccc_status ccc_group_describe(const ccc_graph *g, uint32_t group, ccc_arena *mem, ccc_group_info *out,
+                              ccc_err *err);
+ccc_status ccc_node_describe(const ccc_graph *g, ccc_nid nid, ccc_arena *mem, ccc_group_info *out,
+                             ccc_err *err);
 
-/* All units of a graph (groups, and ungrouped nodes that are neither leaves, views nor weight data), in an order in which they can run:
- * after what they read, and a reader of an old version of a cache before its writer. Deterministic. CCC_E_TYPE when groups form a cycle. */
-ccc_status ccc_group_list(const ccc_graph *g, ccc_arena *mem, ccc_group_info **out, unsigned *n, ccc_err *err);
+/* All units of a graph (groups, and ungrouped nodes that are neither leaves, views nor weight data), in an
+ * order in which they can run: after what they read, and a reader of an old version of a cache before its
+ * writer. Deterministic. CCC_E_TYPE when groups form a cycle. */
+ccc_status ccc_group_list(const ccc_graph *g, ccc_arena *mem, ccc_group_info **out, unsigned *n,
+                          ccc_err *err);
 
 /* index of a value in info->aux as it is read (or stored) in `part`; -1: not there */
 int ccc_group_aux(const ccc_graph *g, const ccc_group_info *info, ccc_part_kind part, ccc_val v, bool store);

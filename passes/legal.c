@@ -1,10 +1,11 @@
 /* Legality of fusion, all of it. A node may join a group when
- *   - it works on the same rows and columns as the part it joins, and every operand is in that part or can be loaded by a hook
- *     (same shape, a row of it, a column of it, or a scalar), with dtypes that hooks know;
- *   - the kernel of the anchor has a hook there, and the hook stays small: memory operands, instructions, live vectors;
- *   - the group can still run as one unit: no path leaves it and comes back, where a path may lead through other groups (each of
- *     them runs as one unit too) and from the reader of an old version of a cache to its writer.
- * Each "no" has a reason in words, which --explain prints. */
+ *   - it works on the same rows and columns as the part it joins, and every operand is in that part or can be
+ * loaded by a hook (same shape, a row of it, a column of it, or a scalar), with dtypes that hooks know;
+ *   - the kernel of the anchor has a hook there, and the hook stays small: memory operands, instructions,
+ * live vectors;
+ *   - the group can still run as one unit: no path leaves it and comes back, where a path may lead through
+ * other groups (each of them runs as one unit too) and from the reader of an old version of a cache to its
+ * writer. Each "no" has a reason in words, which --explain prints. */
 #include "fuse.h"
 
 static bool hook_dtype(unsigned d)
@@ -39,7 +40,9 @@ ccc_val ccc_chain_x(const ccc_graph *g, const uint8_t *mark, const ccc_nid *node
         const ccc_node *p = &g->node[node[i]];
         const ccc_type *t = &g->value[p->out[0]].type;
         for (unsigned j = 0; j < p->n_in && t->rank == 2; j++) {
-            if (mark[g->value[p->in[j]].def] || ccc_aux_at_of(g, p->in[j], t->dim[0], t->dim[1]) != CCC_AUX_ROWCOL) continue;
+            if (mark[g->value[p->in[j]].def] ||
+                ccc_aux_at_of(g, p->in[j], t->dim[0], t->dim[1]) != CCC_AUX_ROWCOL)
+                continue;
             if (g->value[p->in[j]].type.dtype == CCC_BF16) return p->in[j];
             if (!first) first = p->in[j];
         }
@@ -82,7 +85,8 @@ static bool visit_successors(ccc_fuse *f, ccc_nid n, ccc_nid last, unsigned *dep
     return false;
 }
 
-/* Does a path leave the marked nodes and come back? Nodes behind `last` need no look: no group reaches back across it. */
+/* Does a path leave the marked nodes and come back? Nodes behind `last` need no look: no group reaches back
+ * across it. */
 static bool reenters(ccc_fuse *f, const ccc_nid *node, unsigned n)
 {
     ccc_nid last = 0;
@@ -105,7 +109,10 @@ static bool reenters(ccc_fuse *f, const ccc_nid *node, unsigned n)
 
 /* ---- the size of hooks */
 
-static bool is_hook_node(const ccc_fuse *f, ccc_nid n) { return ccc_ops[f->g->node[n].op].flags & CCC_ELTWISE; }
+static bool is_hook_node(const ccc_fuse *f, ccc_nid n)
+{
+    return ccc_ops[f->g->node[n].op].flags & CCC_ELTWISE;
+}
 
 /* Does a hook load v? Not what is made inside, and not immediates. */
 static bool is_load(const ccc_fuse *f, ccc_val v)
@@ -134,8 +141,8 @@ static unsigned count_aux(const ccc_fuse *f, const ccc_nid *node, unsigned n)
     return count;
 }
 
-/* Most instructions of a hook, counting a load for each operand. Nodes between two that are not elementwise are one hook; what stands
- * before the halves of a pair is executed twice. */
+/* Most instructions of a hook, counting a load for each operand. Nodes between two that are not elementwise
+ * are one hook; what stands before the halves of a pair is executed twice. */
 static unsigned count_instructions(const ccc_fuse *f, const ccc_nid *node, unsigned n)
 {
     unsigned most = 0, here = 4; /* arguments, and one to say the result again */
@@ -179,7 +186,8 @@ const char *ccc_fuse_illegal_set(ccc_fuse *f, const ccc_nid *unsorted, unsigned 
     }
     unsigned n_aux = count_aux(f, node, n) + n_stores;
     if ((int)n_aux > f->ctx->caps.max_aux) return "its hooks would have more memory operands than max_aux";
-    if (count_instructions(f, node, n) + n_stores > CCC_HOOK_INS) return "its hooks would have too many instructions";
+    if (count_instructions(f, node, n) + n_stores > CCC_HOOK_INS)
+        return "its hooks would have too many instructions";
     if (count_live(f, node, n) > CCC_HOOK_LIVE) return "too many vectors would be in registers at once";
     if (reenters(f, node, n)) return "a path leaves the group and comes back to it";
     return NULL;
@@ -191,7 +199,8 @@ static const char *illegal_operands(ccc_fuse *f, const ccc_region *r, const ccc_
         int at = ccc_aux_at_of(f->g, n->in[i], r->rows, r->cols);
         if (!hook_dtype(f->g->value[n->in[i]].type.dtype)) return "an operand has a dtype that no hook reads";
         if (at < 0) return "an operand does not have its rows and columns";
-        if (f->mark[f->g->value[n->in[i]].def] && at != CCC_AUX_ROWCOL) return "an operand is another part of the group";
+        if (f->mark[f->g->value[n->in[i]].def] && at != CCC_AUX_ROWCOL)
+            return "an operand is another part of the group";
     }
     return NULL;
 }

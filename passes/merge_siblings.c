@@ -1,7 +1,8 @@
-/* Matmuls of one input (q, k, v; gate and up) become one matmul over the weights laid one after another, and slices of its result:
- * one kernel that reads x once, and, for a pair of halves, something that fuse_act_mul can work with. The bits stay: a matmul's
- * columns do not know each other. What every sibling does next (a bias, the rounding) is done once to the whole result, in front of
- * the slices, so that it can become the matmul's epilogue and the slices are views of memory. */
+/* Matmuls of one input (q, k, v; gate and up) become one matmul over the weights laid one after another, and
+ * slices of its result: one kernel that reads x once, and, for a pair of halves, something that fuse_act_mul
+ * can work with. The bits stay: a matmul's columns do not know each other. What every sibling does next (a
+ * bias, the rounding) is done once to the whole result, in front of the slices, so that it can become the
+ * matmul's epilogue and the slices are views of memory. */
 #include "fuse.h"
 #include "rewrite.h"
 
@@ -10,7 +11,8 @@ typedef struct {
     ccc_pass_ctx *ctx;
     ccc_users u;
     ccc_rewrite w;
-    ccc_nid sib[CCC_MAX_IN]; /* the matmuls, then the last node of each one's chain that has moved in front of the slices */
+    ccc_nid sib[CCC_MAX_IN]; /* the matmuls, then the last node of each one's chain that has moved in front of
+                                the slices */
     unsigned n;
 } siblings;
 
@@ -25,12 +27,14 @@ static void collect(siblings *s, ccc_val x, ccc_nid first)
         const ccc_type *w = &s->g->value[n->in[1]].type, *w0 = &s->g->value[s->g->node[first].in[1]].type;
         const char *why = NULL;
         if (!s->u.weight[n->in[1]]) why = "its second operand is not weight data";
-        else if (ccc_n_uses(&s->u, n->in[1]) != 1) why = "its weight has other users, which would need a copy of it";
+        else if (ccc_n_uses(&s->u, n->in[1]) != 1)
+            why = "its weight has other users, which would need a copy of it";
         bool own = why != NULL; /* then it is said when the node itself is the first one */
         if (!own && w->dtype != w0->dtype) why = "its weight has another dtype than its sibling's";
         if (!own && s->n == CCC_MAX_IN) why = "a concat has no room for more";
         if (!why) s->sib[s->n++] = i;
-        else if (ccc_n_uses(&s->u, x) > 1 && own == (i == first)) ccc_explain_line(s->ctx->explain, s->g, "merge_siblings", i, why);
+        else if (ccc_n_uses(&s->u, x) > 1 && own == (i == first))
+            ccc_explain_line(s->ctx->explain, s->g, "merge_siblings", i, why);
         if (own && i == first) return;
     }
 }
@@ -44,7 +48,8 @@ static ccc_nid next_of(const siblings *s, unsigned i)
     return s->g->node[n].group ? 0 : n;
 }
 
-/* Which operand of a two-operand elementwise node is a vector over the columns of v, weight data that nobody else reads: 0, 1, or -1. */
+/* Which operand of a two-operand elementwise node is a vector over the columns of v, weight data that nobody
+ * else reads: 0, 1, or -1. */
 static int vector_side(const siblings *s, const ccc_node *n, ccc_val v)
 {
     if (!(ccc_ops[n->op].flags & CCC_ELTWISE) || n->n_in != 2) return -1;
@@ -54,7 +59,8 @@ static int vector_side(const siblings *s, const ccc_node *n, ccc_val v)
     return fits && s->u.weight[n->in[side]] && ccc_n_uses(&s->u, n->in[side]) == 1 ? side : -1;
 }
 
-/* Do all siblings do the same next: a cast to one dtype (*side -1), or one op with a vector each of one dtype (*side: the operand)? */
+/* Do all siblings do the same next: a cast to one dtype (*side -1), or one op with a vector each of one dtype
+ * (*side: the operand)? */
 static bool common_next(const siblings *s, ccc_nid next[CCC_MAX_IN], int *side)
 {
     for (unsigned i = 0; i < s->n; i++) {
@@ -121,6 +127,7 @@ ccc_status ccc_pass_merge_siblings(ccc_graph *g, ccc_pass_ctx *ctx, bool *progre
         collect(&s, g->node[i].in[0], i);
         if (s.n >= 2) CCC_TRY(join(&s, err));
     }
-    for (ccc_nid i = 1; s.w.progress && i < g->n_nodes; i++) ccc_rewrite_node(&s.w, i); /* users, and the new nodes' own operands */
+    for (ccc_nid i = 1; s.w.progress && i < g->n_nodes; i++)
+        ccc_rewrite_node(&s.w, i); /* users, and the new nodes' own operands */
     return ccc_rewrite_end(&s.w, progress, err);
 }

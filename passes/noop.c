@@ -1,5 +1,6 @@
-/* Removes what changes no bit: a cast to the type a value has, a slice of everything, a concat of one, x*1, x/1, x-0, x+(-0).
- * x+0 is not among them: it turns -0 into 0. Where x is narrower than f32, the elementwise op still widens it: a cast remains. */
+/* Removes what changes no bit: a cast to the type a value has, a slice of everything, a concat of one, x*1,
+ * x/1, x-0, x+(-0). x+0 is not among them: it turns -0 into 0. Where x is narrower than f32, the elementwise
+ * op still widens it: a cast remains. */
 #include "rewrite.h"
 #include "fuse.h"
 
@@ -8,11 +9,20 @@
 /* For `op` with the constant c as operand `side`: is the result the other operand? */
 static bool is_identity(ccc_op op, unsigned side, double c)
 {
-    static const struct { ccc_op op; double c; bool left; } rule[] = {
-        {CCC_OP_mul, 1.0, true}, {CCC_OP_div, 1.0, false}, {CCC_OP_sub, 0.0, false}, {CCC_OP_add, -0.0, true},
+    static const struct {
+        ccc_op op;
+        double c;
+        bool left;
+    } rule[] = {
+        {CCC_OP_mul, 1.0, true},
+        {CCC_OP_div, 1.0, false},
+        {CCC_OP_sub, 0.0, false},
+        {CCC_OP_add, -0.0, true},
     };
     for (unsigned i = 0; i < sizeof rule / sizeof *rule; i++)
-        if (rule[i].op == op && rule[i].c == c && signbit(rule[i].c) == signbit(c) && (side == 1 || rule[i].left)) return true;
+        if (rule[i].op == op && rule[i].c == c && signbit(rule[i].c) == signbit(c) &&
+            (side == 1 || rule[i].left))
+            return true;
     return false;
 }
 
@@ -43,7 +53,8 @@ ccc_status ccc_pass_noop(ccc_graph *g, ccc_pass_ctx *ctx, bool *progress, ccc_er
         if (!v) continue;
         uint8_t dtype = g->value[old].type.dtype;
         ccc_attr_arg to = {"to", {.i = dtype}};
-        if (g->value[v].type.dtype != dtype) CCC_TRY(ccc_graph_add(g, &v, CCC_OP_cast, &v, 1, &to, 1, NULL, NULL, err));
+        if (g->value[v].type.dtype != dtype)
+            CCC_TRY(ccc_graph_add(g, &v, CCC_OP_cast, &v, 1, &to, 1, NULL, NULL, err));
         ccc_rewrite_value(&w, old, v);
     }
     return ccc_rewrite_end(&w, progress, err);

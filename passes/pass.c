@@ -19,7 +19,9 @@ const ccc_pass *ccc_pass_find(const char *name)
 /* Once for a model, independent of target and T. Folding makes equal nodes, merging makes dead ones. */
 const char *const ccc_pipeline_clean[] = {"constants", "noop", "cse", "dce", "merge_siblings", "dce", NULL};
 
-/* Once for each (target, mode, T range). The narrow shapes first, because the general ones would take their nodes: a rotation's cast,
- * the cast behind gate and up. Then epilogues, so that a residual add ends up behind its matmul and not in front of the next norm;
- * then what is in front of norms, and norms in front of matmuls; then the rest. */
-const char *const ccc_pipeline_fuse[] = {"fuse_rope_kv", "fuse_act_mul", "fuse_epilogue", "fuse_prologue", "fuse_eltwise", NULL};
+/* Once for each (target, mode, T range). The narrow shapes first, because the general ones would take their
+ * nodes: a rotation's cast, the cast behind gate and up. Then epilogues, so that a residual add ends up
+ * behind its matmul and not in front of the next norm; then what is in front of norms, and norms in front of
+ * matmuls; then the rest. */
+const char *const ccc_pipeline_fuse[] = {"fuse_rope_kv",  "fuse_act_mul", "fuse_epilogue",
+                                         "fuse_prologue", "fuse_eltwise", NULL};

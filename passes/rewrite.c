@@ -7,12 +7,16 @@ ccc_status ccc_rewrite_start(ccc_rewrite *w, ccc_graph *g, ccc_arena *mem, ccc_e
     *w = (ccc_rewrite){.g = g, .mem = mem, .n_values = g->n_values, .n_nodes = g->n_nodes};
     w->to = ccc_arena_alloc(mem, (g->n_values + 1) * sizeof *w->to);
     w->dead = ccc_arena_alloc(mem, (size_t)g->n_nodes + 1);
-    if (!w->to || !w->dead) return ccc_fail(err, CCC_E_NOMEM, "out of memory for a pass over %u values", g->n_values);
+    if (!w->to || !w->dead)
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory for a pass over %u values", g->n_values);
     for (ccc_val v = 0; v < g->n_values; v++) w->to[v] = v;
     return CCC_OK;
 }
 
-static ccc_val look_up(const ccc_rewrite *w, ccc_val v) { return v < w->n_values ? w->to[v] : v; }
+static ccc_val look_up(const ccc_rewrite *w, ccc_val v)
+{
+    return v < w->n_values ? w->to[v] : v;
+}
 
 ccc_node *ccc_rewrite_node(ccc_rewrite *w, ccc_nid nid)
 {

@@ -1,5 +1,5 @@
-/* Who uses a value: one array of node ids for the whole graph, cut into a piece for each value. Made in two sweeps (count, fill);
- * a pass that changes the graph makes it anew, so that it can never be stale. */
+/* Who uses a value: one array of node ids for the whole graph, cut into a piece for each value. Made in two
+ * sweeps (count, fill); a pass that changes the graph makes it anew, so that it can never be stale. */
 #include "fuse.h"
 
 #include <string.h>
@@ -10,7 +10,8 @@ static void fill(ccc_users *u)
     for (ccc_nid i = 1; i < g->n_nodes; i++)
         for (unsigned j = 0; j < g->node[i].n_in; j++) u->start[g->node[i].in[j] + 1]++;
     for (uint32_t v = 1; v <= g->n_values; v++) u->start[v] += u->start[v - 1];
-    for (ccc_nid i = g->n_nodes; i-- > 1;) /* backwards: start[v + 1] counts down to where the next value's begin */
+    for (ccc_nid i = g->n_nodes;
+         i-- > 1;) /* backwards: start[v + 1] counts down to where the next value's begin */
         for (unsigned j = 0; j < g->node[i].n_in; j++) u->user[--u->start[g->node[i].in[j] + 1]] = i;
     memmove(u->start, u->start + 1, g->n_values * sizeof *u->start);
     uint32_t total = 0;
@@ -66,4 +67,7 @@ bool ccc_is_unit_node(const ccc_users *u, ccc_nid n)
     return !u->weight[node->out[0]];
 }
 
-bool ccc_is_immediate(const ccc_graph *g, ccc_val v) { return ccc_def(g, v)->op == CCC_OP_constant; }
+bool ccc_is_immediate(const ccc_graph *g, ccc_val v)
+{
+    return ccc_def(g, v)->op == CCC_OP_constant;
+}

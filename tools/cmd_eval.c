@@ -1,5 +1,5 @@
-/* ccc eval: a graph in the reference evaluator, on random inputs drawn from a seed: shapes, checksums and first values of the outputs.
- * Two graphs that should mean the same print the same. */
+/* ccc eval: a graph in the reference evaluator, on random inputs drawn from a seed: shapes, checksums and
+ * first values of the outputs. Two graphs that should mean the same print the same. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -20,14 +20,17 @@ static ccc_status set_symbols(const ccc_graph *g, const opt_list *sets, ccc_samp
         for (const char *p = sets->item[i]; *p;) {
             char name[32], *end;
             size_t n = strcspn(p, "=,");
-            if (p[n] != '=' || !n || n >= sizeof name) return ccc_fail(err, CCC_E_ARG, "--set %s: SYMBOL=NUMBER is wanted", sets->item[i]);
+            if (p[n] != '=' || !n || n >= sizeof name)
+                return ccc_fail(err, CCC_E_ARG, "--set %s: SYMBOL=NUMBER is wanted", sets->item[i]);
             memcpy(name, p, n);
             name[n] = 0;
             int sym = ccc_graph_find_sym(g, name);
-            if (sym < 0) return ccc_fail(err, CCC_E_ARG, "--set %s: the graph has no symbol %s", sets->item[i], name);
+            if (sym < 0)
+                return ccc_fail(err, CCC_E_ARG, "--set %s: the graph has no symbol %s", sets->item[i], name);
             args->sym_value[sym] = strtoll(p + n + 1, &end, 10);
             args->sym_given[sym] = true;
-            if (end == p + n + 1 || (*end && *end != ',')) return ccc_fail(err, CCC_E_ARG, "--set %s: SYMBOL=NUMBER is wanted", sets->item[i]);
+            if (end == p + n + 1 || (*end && *end != ','))
+                return ccc_fail(err, CCC_E_ARG, "--set %s: SYMBOL=NUMBER is wanted", sets->item[i]);
             p = *end ? end + 1 : end;
         }
     }
@@ -59,9 +62,11 @@ static void print_element(const ccc_tensor *t, uint64_t i, bool json)
 static void print_tensor(const char *name, const ccc_tensor *t, bool json)
 {
     uint64_t n = count(t);
-    printf(json ? "{\"name\": \"%s\", \"dtype\": \"%s\", \"shape\": [" : "%-14s %s[", name, ccc_dtype_name((ccc_dtype)t->type.dtype));
+    printf(json ? "{\"name\": \"%s\", \"dtype\": \"%s\", \"shape\": [" : "%-14s %s[", name,
+           ccc_dtype_name((ccc_dtype)t->type.dtype));
     for (unsigned i = 0; i < t->type.rank; i++) printf("%s%" PRId64, i ? "," : "", t->dim[i]);
-    printf(json ? "], \"xxh64\": \"%016" PRIx64 "\", \"first\": [" : "]  %016" PRIx64 " ", (uint64_t)XXH64(t->data, t->size_B, 0));
+    printf(json ? "], \"xxh64\": \"%016" PRIx64 "\", \"first\": [" : "]  %016" PRIx64 " ",
+           (uint64_t)XXH64(t->data, t->size_B, 0));
     for (uint64_t i = 0; i < n && i < N_FIRST; i++) {
         printf("%s", json ? (i ? ", " : "") : " ");
         print_element(t, i, json);
@@ -86,7 +91,8 @@ static void print_result(const ccc_graph *g, const ccc_sample *s, const ccc_samp
     char name[600];
     printf(json ? "{\"symbols\": {" : "symbols       ");
     for (uint32_t i = 0; i < g->n_sym; i++)
-        printf(json ? "%s\"%s\": %" PRId64 : "%s%s=%" PRId64, json ? (i ? ", " : "") : " ", g->sym[i].name, ccc_sample_sym(s, g->sym[i].name));
+        printf(json ? "%s\"%s\": %" PRId64 : "%s%s=%" PRId64, json ? (i ? ", " : "") : " ", g->sym[i].name,
+               ccc_sample_sym(s, g->sym[i].name));
     printf(json ? "}, \"outputs\": [" : "\n");
     for (uint32_t i = 0; i < r->n_out; i++) {
         if (json && i) printf(", ");
@@ -96,7 +102,9 @@ static void print_result(const ccc_graph *g, const ccc_sample *s, const ccc_samp
     for (uint32_t i = 0; i < r->n_cache; i++) {
         const ccc_sample_cache *c = &r->cache[i];
         uint64_t hash = XXH64(c->t.data, c->t.size_B, 0);
-        if (json) printf("%s{\"layer\": %" PRId64 ", \"xxh64\": \"%016" PRIx64 "\"}", i ? ", " : "", c->layer, hash);
+        if (json)
+            printf("%s{\"layer\": %" PRId64 ", \"xxh64\": \"%016" PRIx64 "\"}", i ? ", " : "", c->layer,
+                   hash);
         else printf("cache %-8" PRId64 " %016" PRIx64 "\n", c->layer, hash);
     }
     printf(json ? "]}\n" : "");
@@ -132,15 +140,19 @@ int cmd_eval(int argc, char **argv)
     opt_list sets = {.n = 0};
     int n_args;
     const opt opts[] = {
-        {"--set", OPT_LIST, &sets, "SYM=N[,SYM=N]", "values of symbols; usually T=5, S=2, R=2 and 3 for others, moved into their ranges"},
+        {"--set", OPT_LIST, &sets, "SYM=N[,SYM=N]",
+         "values of symbols; usually T=5, S=2, R=2 and 3 for others, moved into their ranges"},
         {"--seed", OPT_NUMBER, &seed, "N", "seed of inputs, weights and caches; usually 0"},
         {"--f64", OPT_FLAG, &f64, NULL, "add up sums and dot products in f64"},
         {"--json", OPT_FLAG, &json, NULL, "one JSON object"},
         {0},
     };
-    int status = opt_parse(argc, argv, opts, program, "MODEL.ir|MODEL.json [options]",
-                           "Evaluates a graph on random inputs with the reference evaluator (- is standard input) and prints, for each\n"
-                           "output, dtype, shape, checksum and first values, and a checksum of each cache after the step.", &in, 1, &n_args);
+    int status = opt_parse(
+        argc, argv, opts, program, "MODEL.ir|MODEL.json [options]",
+        "Evaluates a graph on random inputs with the reference evaluator (- is standard input) and prints, "
+        "for each\n"
+        "output, dtype, shape, checksum and first values, and a checksum of each cache after the step.",
+        &in, 1, &n_args);
     if (status >= 0) return status;
     if (!n_args) return opt_usage(program, "give a graph");
     ccc_err err = {0};

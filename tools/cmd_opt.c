@@ -1,5 +1,6 @@
-/* ccc opt: passes on the text form of a graph, one by one or as the pipelines of a compile. What a pass does can be read, and a dump
- * of a compile (--dump) is an input: this is where a miscompiled model is bisected. */
+/* ccc opt: passes on the text form of a graph, one by one or as the pipelines of a compile. What a pass does
+ * can be read, and a dump of a compile (--dump) is an input: this is where a miscompiled model is bisected.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,14 +42,16 @@ static void list_ops(void)
         if (op->min_in == op->max_in) snprintf(operands, sizeof operands, "%u", op->min_in);
         else snprintf(operands, sizeof operands, "%u-%u", op->min_in, op->max_in);
         printf("%-12s %-5s %s", op->name, operands, op->help);
-        for (unsigned a = 0; a < op->n_attr; a++) printf("%s%s%s", a ? ", " : " {", op->attr[a].name, op->attr[a].required ? "" : "?");
+        for (unsigned a = 0; a < op->n_attr; a++)
+            printf("%s%s%s", a ? ", " : " {", op->attr[a].name, op->attr[a].required ? "" : "?");
         printf("%s\n", op->n_attr ? "}" : "");
     }
 }
 
 static ccc_status add_pass(options *o, const char *name, ccc_err *err)
 {
-    if (!ccc_pass_find(name)) return ccc_fail(err, CCC_E_ARG, "no pass is named '%s'; --list-passes lists them", name);
+    if (!ccc_pass_find(name))
+        return ccc_fail(err, CCC_E_ARG, "no pass is named '%s'; --list-passes lists them", name);
     if (o->n == MAX_PASSES) return ccc_fail(err, CCC_E_ARG, "more than %d passes", MAX_PASSES);
     o->name[o->n++] = name;
     return CCC_OK;
@@ -59,12 +62,18 @@ static ccc_status choose_passes(options *o, ccc_err *err)
     bool all = o->pipeline && !strcmp(o->pipeline, "all");
     char *list = o->pass ? ccc_arena_strdup(o->mem, o->pass) : NULL, *save;
     if (o->pass && !list) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
-    for (char *p = list ? strtok_r(list, ",", &save) : NULL; p; p = strtok_r(NULL, ",", &save)) CCC_TRY(add_pass(o, p, err));
+    for (char *p = list ? strtok_r(list, ",", &save) : NULL; p; p = strtok_r(NULL, ",", &save))
+        CCC_TRY(add_pass(o, p, err));
     if (o->pipeline && !all && strcmp(o->pipeline, "clean") != 0 && strcmp(o->pipeline, "fuse") != 0)
         return ccc_fail(err, CCC_E_ARG, "--pipeline is clean, fuse or all, not '%s'", o->pipeline);
-    for (const char *const *p = ccc_pipeline_clean; o->pipeline && *p && strcmp(o->pipeline, "fuse") != 0; p++) CCC_TRY(add_pass(o, *p, err));
-    for (const char *const *p = ccc_pipeline_fuse; o->pipeline && *p && strcmp(o->pipeline, "clean") != 0; p++) CCC_TRY(add_pass(o, *p, err));
-    if (!o->pass && !o->pipeline && !o->groups) return ccc_fail(err, CCC_E_ARG, "give --pass, --pipeline or --groups");
+    for (const char *const *p = ccc_pipeline_clean; o->pipeline && *p && strcmp(o->pipeline, "fuse") != 0;
+         p++)
+        CCC_TRY(add_pass(o, *p, err));
+    for (const char *const *p = ccc_pipeline_fuse; o->pipeline && *p && strcmp(o->pipeline, "clean") != 0;
+         p++)
+        CCC_TRY(add_pass(o, *p, err));
+    if (!o->pass && !o->pipeline && !o->groups)
+        return ccc_fail(err, CCC_E_ARG, "give --pass, --pipeline or --groups");
     if (o->print_after && strcmp(o->print_after, "all") != 0 && !ccc_pass_find(o->print_after))
         return ccc_fail(err, CCC_E_ARG, "no pass is named '%s'; --list-passes lists them", o->print_after);
     return CCC_OK;
@@ -75,21 +84,26 @@ static ccc_status set_cap(ccc_fuse_caps *c, const char *text, ccc_err *err)
     char *end;
     const char *eq = strchr(text, '=');
     long v = eq ? strtol(eq + 1, &end, 10) : 0;
-    if (!eq || end == eq + 1 || *end || v < 0 || v > 1 << 24) return ccc_fail(err, CCC_E_ARG, "--cap %s: NAME=NUMBER is wanted", text);
+    if (!eq || end == eq + 1 || *end || v < 0 || v > 1 << 24)
+        return ccc_fail(err, CCC_E_ARG, "--cap %s: NAME=NUMBER is wanted", text);
     size_t n = (size_t)(eq - text);
     if (n == 14 && !strncmp(text, "prologue_max_T", n)) c->prologue_max_T = (int)v;
     else if (n == 13 && !strncmp(text, "pair_epilogue", n)) c->pair_epilogue = v != 0;
     else if (n == 7 && !strncmp(text, "max_aux", n)) c->max_aux = (int)v;
     else if (n == 7 && !strncmp(text, "rope_kv", n)) c->rope_kv = v != 0;
-    else return ccc_fail(err, CCC_E_ARG, "--cap %s: prologue_max_T, pair_epilogue, max_aux and rope_kv can be set", text);
+    else
+        return ccc_fail(err, CCC_E_ARG,
+                        "--cap %s: prologue_max_T, pair_epilogue, max_aux and rope_kv can be set", text);
     return CCC_OK;
 }
 
 static void after(void *payload, const ccc_pass *p, const ccc_graph *g, bool progress, double seconds)
 {
     options *o = payload;
-    if (o->time) fprintf(stderr, "%-16s %8.3f ms  %s\n", p->name, seconds * 1e3, progress ? "changed" : "no change");
-    if (!o->print_after || (strcmp(o->print_after, "all") != 0 && strcmp(o->print_after, p->name) != 0)) return;
+    if (o->time)
+        fprintf(stderr, "%-16s %8.3f ms  %s\n", p->name, seconds * 1e3, progress ? "changed" : "no change");
+    if (!o->print_after || (strcmp(o->print_after, "all") != 0 && strcmp(o->print_after, p->name) != 0))
+        return;
     ccc_buf_printf(&o->text, "; after %s\n", p->name);
     if (ccc_ir_print(g, &o->text) != CCC_OK) o->text.failed = true;
     ccc_buf_printf(&o->text, "\n");
@@ -111,7 +125,9 @@ static void put_part(ccc_buf *b, const ccc_graph *g, const ccc_part *p, const ch
     ccc_buf_printf(b, p->n_args ? " ->" : "  ->");
     for (unsigned i = 0; i < p->n; i++) {
         ccc_buf_printf(b, " %s", ccc_ops[g->node[p->node[i]].op].name);
-        if (g->node[p->node[i]].op == CCC_OP_cast) ccc_buf_printf(b, ":%s", ccc_dtype_name((ccc_dtype)g->value[g->node[p->node[i]].out[0]].type.dtype));
+        if (g->node[p->node[i]].op == CCC_OP_cast)
+            ccc_buf_printf(b, ":%s",
+                           ccc_dtype_name((ccc_dtype)g->value[g->node[p->node[i]].out[0]].type.dtype));
     }
     ccc_buf_printf(b, " ->");
     put_value(b, g, p->result);
@@ -120,10 +136,14 @@ static void put_part(ccc_buf *b, const ccc_graph *g, const ccc_part *p, const ch
 
 static void put_unit(ccc_buf *b, const ccc_graph *g, const ccc_group_info *u)
 {
-    static const char *const parts[CCC_N_PARTS] = {"in", "out", "pre", "epilogue", "body"}, *const at[] = {"", "[col]", "[row]", "[scalar]"};
+    static const char *const parts[CCC_N_PARTS] = {"in", "out", "pre", "epilogue", "body"}, *const at[] = {
+                                                                                                "", "[col]",
+                                                                                                "[row]",
+                                                                                                "[scalar]"};
     ccc_buf_printf(b, "%s", ccc_ops[g->node[u->anchor].op].name);
     if (u->group) ccc_buf_printf(b, " @%u %s", u->group, g->group[u->group].pass);
-    ccc_buf_printf(b, "%s%s%s%s\n", u->norm && u->norm != u->anchor ? ", norm" : "", u->pair ? ", pair" : "", u->rope_q ? ", rope q" : "", u->rope_k ? ", rope k" : "");
+    ccc_buf_printf(b, "%s%s%s%s\n", u->norm && u->norm != u->anchor ? ", norm" : "", u->pair ? ", pair" : "",
+                   u->rope_q ? ", rope q" : "", u->rope_k ? ", rope k" : "");
     if (u->x) ccc_buf_printf(b, "    x        "), put_value(b, g, u->x), ccc_buf_printf(b, "\n");
     for (unsigned k = 0; k < CCC_N_PARTS; k++) put_part(b, g, &u->part[k], parts[k]);
     if (u->n_aux) ccc_buf_printf(b, "    aux      ");
@@ -155,7 +175,8 @@ static ccc_status run(options *o, ccc_graph *g, ccc_err *err)
     ccc_pass_report report = {.after = after, .payload = o, .check = o->check};
     for (unsigned i = 0; i < o->caps.n; i++) CCC_TRY(set_cap(&caps, o->caps.item[i], err));
     ccc_status status = ccc_pass_run(g, o->name, o->n, &caps, o->explain ? &explain : NULL, &report, err);
-    for (char *line = explain.data, *end; status == CCC_OK && line && *line; line = end + 1) { /* comments of the text form */
+    for (char *line = explain.data, *end; status == CCC_OK && line && *line;
+         line = end + 1) { /* comments of the text form */
         if (!(end = strchr(line, '\n'))) break;
         ccc_buf_printf(&o->text, "; %.*s\n", (int)(end - line), line);
     }
@@ -164,7 +185,8 @@ static ccc_status run(options *o, ccc_graph *g, ccc_err *err)
     CCC_TRY(status);
     if (o->groups) CCC_TRY(put_groups(o, g, err));
     else if (ccc_ir_print(g, &o->text) != CCC_OK) failed = true;
-    if (failed || o->text.failed) return ccc_fail(err, CCC_E_NOMEM, "out of memory for the text of the graph");
+    if (failed || o->text.failed)
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory for the text of the graph");
     return ccc_write_file(o->out, o->text.data ? o->text.data : "", o->text.size_B, err);
 }
 
@@ -189,20 +211,28 @@ int cmd_opt(int argc, char **argv)
     int n_args;
     const opt opts[] = {
         {"--pass", OPT_TEXT, &o.pass, "NAME[,NAME]", "passes to run, in this order"},
-        {"--pipeline", OPT_TEXT, &o.pipeline, "clean|fuse|all", "the passes of a compile: clean-up, fusion, or both (after those of --pass)"},
-        {"--cap", OPT_LIST, &o.caps, "NAME=VALUE", "what fusion may count on: prologue_max_T (8), pair_epilogue (1), max_aux (8), rope_kv (1)"},
-        {"--check", OPT_FLAG, &o.check, NULL, "evaluate on random inputs before and after each pass, and require the same bits"},
-        {"--explain", OPT_FLAG, &o.explain, NULL, "say for each candidate that was not fused why, as comments in front of the graph"},
+        {"--pipeline", OPT_TEXT, &o.pipeline, "clean|fuse|all",
+         "the passes of a compile: clean-up, fusion, or both (after those of --pass)"},
+        {"--cap", OPT_LIST, &o.caps, "NAME=VALUE",
+         "what fusion may count on: prologue_max_T (8), pair_epilogue (1), max_aux (8), rope_kv (1)"},
+        {"--check", OPT_FLAG, &o.check, NULL,
+         "evaluate on random inputs before and after each pass, and require the same bits"},
+        {"--explain", OPT_FLAG, &o.explain, NULL,
+         "say for each candidate that was not fused why, as comments in front of the graph"},
         {"--print-after", OPT_TEXT, &o.print_after, "NAME|all", "print the graph after this pass too"},
-        {"--groups", OPT_FLAG, &o.groups, NULL, "instead of the graph, print the kernels that its groups become"},
+        {"--groups", OPT_FLAG, &o.groups, NULL,
+         "instead of the graph, print the kernels that its groups become"},
         {"--time", OPT_FLAG, &o.time, NULL, "time of each pass, on standard error"},
         {"--list-passes", OPT_FLAG, &o.list_passes, NULL, "names of passes and pipelines"},
         {"--list-ops", OPT_FLAG, &o.list_ops, NULL, "ops: number of operands, meaning, attributes"},
         {"-o", OPT_TEXT, &o.out, "FILE", "where the result goes; usually standard output"},
         {0},
     };
-    int status = opt_parse(argc, argv, opts, program, "--pass=NAME[,NAME]|--pipeline=clean|fuse|all [options] [IN.ir|IN.json]",
-                           "Runs passes on a graph (standard input unless named) and prints it. The graph is verified after each pass.", &in, 1, &n_args);
+    int status = opt_parse(argc, argv, opts, program,
+                           "--pass=NAME[,NAME]|--pipeline=clean|fuse|all [options] [IN.ir|IN.json]",
+                           "Runs passes on a graph (standard input unless named) and prints it. The graph is "
+                           "verified after each pass.",
+                           &in, 1, &n_args);
     if (status >= 0) return status;
     if (o.list_passes) list_passes();
     if (o.list_ops) list_ops();

@@ -1,4 +1,5 @@
-/* The runner's and the group description's interfaces. What groups look like is pinned by golden tests (ccc opt --groups). */
+/* The runner's and the group description's interfaces. What groups look like is pinned by golden tests (ccc
+ * opt --groups). */
 #include <criterion/criterion.h>
 #include <string.h>
 #include "../../passes/group.h"
@@ -92,14 +93,15 @@ Test(passes_group, views_have_a_base_and_no_kernel)
 /* An older version of a cache is read before it is overwritten, wherever the nodes stand in the file. */
 Test(passes_group, readers_of_an_old_cache_come_first)
 {
-    ccc_graph *g = read_text("graph \"g\"\nsym T 1..8\nsym S 1..2\nsym B 1..4\n"
-                             "%q = input \"q\" : bf16[T,8]\n%blocks = input \"b\" : i32[S,B]\n%lens = input \"l\" : i32[S]\n"
-                             "%starts = input \"s\" : i32[S+1]\n%slots = input \"m\" : i64[T]\n"
-                             "%old = cache {layer = 0} : bf16.nhd[1,16,8]\n"
-                             "%a = attention %q, %old, %blocks, %lens, %starts {scale = 1} : f32[T,8]\n"
-                             "%new = kv_write %old, %q, %q, %slots : bf16.nhd[1,16,8]\n"
-                             "%b = attention %q, %new, %blocks, %lens, %starts {scale = 1} : f32[T,8]\n"
-                             "return a = %a, b = %b\n");
+    ccc_graph *g = read_text(
+        "graph \"g\"\nsym T 1..8\nsym S 1..2\nsym B 1..4\n"
+        "%q = input \"q\" : bf16[T,8]\n%blocks = input \"b\" : i32[S,B]\n%lens = input \"l\" : i32[S]\n"
+        "%starts = input \"s\" : i32[S+1]\n%slots = input \"m\" : i64[T]\n"
+        "%old = cache {layer = 0} : bf16.nhd[1,16,8]\n"
+        "%a = attention %q, %old, %blocks, %lens, %starts {scale = 1} : f32[T,8]\n"
+        "%new = kv_write %old, %q, %q, %slots : bf16.nhd[1,16,8]\n"
+        "%b = attention %q, %new, %blocks, %lens, %starts {scale = 1} : f32[T,8]\n"
+        "return a = %a, b = %b\n");
     ccc_arena *mem = ccc_arena_new();
     ccc_group_info *u;
     ccc_err err;
@@ -113,7 +115,9 @@ Test(passes_group, readers_of_an_old_cache_come_first)
     ccc_graph_free(g);
 }
 
-typedef struct { unsigned n, changed; } counts;
+typedef struct {
+    unsigned n, changed;
+} counts;
 static void count(void *payload, const ccc_pass *p, const ccc_graph *g, bool progress, double seconds)
 {
     counts *c = payload;
@@ -126,11 +130,13 @@ static void count(void *payload, const ccc_pass *p, const ccc_graph *g, bool pro
 
 Test(passes_run, reports_every_pass_and_refuses_unknown_ones)
 {
-    ccc_graph *g = read_text("graph \"g\"\n%x = input \"x\" : f32[4]\n%d = silu %x : f32[4]\n%c = cast %x {to = f32} : f32[4]\n%y = exp %c : f32[4]\nreturn y = %y\n");
+    ccc_graph *g = read_text("graph \"g\"\n%x = input \"x\" : f32[4]\n%d = silu %x : f32[4]\n%c = cast %x "
+                             "{to = f32} : f32[4]\n%y = exp %c : f32[4]\nreturn y = %y\n");
     ccc_err err;
     counts c = {0, 0};
     ccc_pass_report report = {.after = count, .payload = &c, .check = true};
-    cr_assert_eq(ccc_pass_run(g, (const char *const[]){"noop", "dce", "dce"}, 3, NULL, NULL, &report, &err), CCC_OK, "%s", err.msg);
+    cr_assert_eq(ccc_pass_run(g, (const char *const[]){"noop", "dce", "dce"}, 3, NULL, NULL, &report, &err),
+                 CCC_OK, "%s", err.msg);
     cr_assert_eq(c.n, 3);
     cr_assert_eq(c.changed, 2);
     cr_assert_eq(g->n_nodes, 3);

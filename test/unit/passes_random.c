@@ -1,5 +1,6 @@
-/* Passes on random graphs: whatever the shape of the graph and the target's abilities, the result is verified, has the same bits as
- * before, and every group is one that a kernel can be made of, within the limits given. */
+/* Passes on random graphs: whatever the shape of the graph and the target's abilities, the result is
+ * verified, has the same bits as before, and every group is one that a kernel can be made of, within the
+ * limits given. */
 #include <criterion/criterion.h>
 #include "../../passes/check.h"
 #include "../../passes/group.h"
@@ -21,7 +22,8 @@ static void push(ccc_val v)
     if (n_pool < sizeof pool / sizeof *pool) pool[n_pool++] = v;
 }
 
-static ccc_val add(ccc_op op, const ccc_val *in, unsigned n, const ccc_attr_arg *attr, unsigned n_attr, const ccc_type *t)
+static ccc_val add(ccc_op op, const ccc_val *in, unsigned n, const ccc_attr_arg *attr, unsigned n_attr,
+                   const ccc_type *t)
 {
     ccc_val v = 0;
     ccc_err err;
@@ -49,11 +51,20 @@ static ccc_val cast(ccc_val v, ccc_dtype d)
     return add(CCC_OP_cast, &v, 1, &a, 1, NULL);
 }
 
-static const ccc_type *type(ccc_val v) { return &g->value[v].type; }
+static const ccc_type *type(ccc_val v)
+{
+    return &g->value[v].type;
+}
 
-static ccc_val weight(int64_t rows, int64_t cols) { return leaf(CCC_OP_weight, matrix(CCC_BF16, ccc_dim_const(rows), cols)); }
+static ccc_val weight(int64_t rows, int64_t cols)
+{
+    return leaf(CCC_OP_weight, matrix(CCC_BF16, ccc_dim_const(rows), cols));
+}
 
-static ccc_val bf16(ccc_val v) { return type(v)->dtype == CCC_BF16 ? v : cast(v, CCC_BF16); }
+static ccc_val bf16(ccc_val v)
+{
+    return type(v)->dtype == CCC_BF16 ? v : cast(v, CCC_BF16);
+}
 
 static ccc_val random_operand(ccc_val beside)
 {
@@ -64,9 +75,12 @@ static ccc_val random_operand(ccc_val beside)
         if (type(v)->rank == 2 && ccc_type_last(type(v)) == cols) return v;
     }
     switch (pick(3)) {
-    case 0: return add(CCC_OP_constant, NULL, 0, &value, 1, &(ccc_type){.dtype = CCC_F32});
-    case 1: return leaf(CCC_OP_weight, (ccc_type){.dtype = CCC_BF16, .rank = 1, .dim = {ccc_dim_const(cols)}});
-    default: return leaf(CCC_OP_input, matrix(CCC_F32, ccc_dim_sym(0), 1));
+    case 0:
+        return add(CCC_OP_constant, NULL, 0, &value, 1, &(ccc_type){.dtype = CCC_F32});
+    case 1:
+        return leaf(CCC_OP_weight, (ccc_type){.dtype = CCC_BF16, .rank = 1, .dim = {ccc_dim_const(cols)}});
+    default:
+        return leaf(CCC_OP_input, matrix(CCC_F32, ccc_dim_sym(0), 1));
     }
 }
 
@@ -78,15 +92,21 @@ static void random_node(void)
     int64_t cols = ccc_type_last(type(v));
     ccc_attr_arg eps = {"eps", {.f = 1e-5}}, half[2] = {{"start", {.i = 0}}, {"size", {.i = cols / 2}}};
     switch (pick(8)) {
-    case 0: push(add(unary[pick(5)], in, 1, NULL, 0, NULL)); break;
+    case 0:
+        push(add(unary[pick(5)], in, 1, NULL, 0, NULL));
+        break;
     case 1:
     case 2:
         in[1] = random_operand(v);
         if (pick(2)) in[0] = in[1], in[1] = v;
         push(add(binary[pick(4)], in, 2, NULL, 0, NULL));
         break;
-    case 3: push(cast(v, pick(3) ? CCC_BF16 : CCC_F32)); break;
-    case 4: push(bf16(add(CCC_OP_rms_norm, in, 1, &eps, 1, NULL))); break;
+    case 3:
+        push(cast(v, pick(3) ? CCC_BF16 : CCC_F32));
+        break;
+    case 4:
+        push(bf16(add(CCC_OP_rms_norm, in, 1, &eps, 1, NULL)));
+        break;
     case 5:
         in[0] = bf16(v);
         for (unsigned k = 1 + pick(3); k; k--) {
@@ -118,11 +138,13 @@ static void random_graph(uint64_t seed)
     for (unsigned i = 0; i < 3; i++) {
         char name[8];
         snprintf(name, sizeof name, "y%u", i);
-        cr_assert_eq(ccc_graph_add_output(g, name, pool[n_pool - 1 - pick(n_pool < 4 ? n_pool : 4)], &err), CCC_OK);
+        cr_assert_eq(ccc_graph_add_output(g, name, pool[n_pool - 1 - pick(n_pool < 4 ? n_pool : 4)], &err),
+                     CCC_OK);
     }
 }
 
-/* Every node that runs is in exactly one unit, behind everything it reads, and every unit keeps to the limits. */
+/* Every node that runs is in exactly one unit, behind everything it reads, and every unit keeps to the
+ * limits. */
 static void check_units(const ccc_fuse_caps *caps)
 {
     ccc_err err;
@@ -131,9 +153,11 @@ static void check_units(const ccc_fuse_caps *caps)
     unsigned n;
     cr_assert_eq(ccc_group_list(g, mem, &u, &n, &err), CCC_OK, "%s", err.msg);
     bool *done = ccc_arena_alloc(mem, g->n_nodes);
-    for (ccc_nid i = 1; i < g->n_nodes; i++) done[i] = (ccc_ops[g->node[i].op].flags & CCC_LEAF) || ccc_is_weight_value(g, g->node[i].out[0]);
+    for (ccc_nid i = 1; i < g->n_nodes; i++)
+        done[i] = (ccc_ops[g->node[i].op].flags & CCC_LEAF) || ccc_is_weight_value(g, g->node[i].out[0]);
     for (unsigned i = 0; i < n; i++) {
-        for (unsigned k = 0; k < u[i].n_reads; k++) cr_assert(done[g->value[ccc_view_base(g, u[i].read[k], NULL)].def]);
+        for (unsigned k = 0; k < u[i].n_reads; k++)
+            cr_assert(done[g->value[ccc_view_base(g, u[i].read[k], NULL)].def]);
         for (unsigned k = 0; k < u[i].n; k++) {
             cr_assert_not(done[u[i].node[k]]);
             done[u[i].node[k]] = true;
@@ -164,7 +188,10 @@ Test(passes_random, same_bits_and_legal_groups)
     unsigned n_groups = 0, n_pairs = 0, n_second = 0;
     for (uint64_t seed = 0; seed < 400; seed++) {
         random_graph(seed);
-        ccc_fuse_caps caps = {.prologue_max_T = pick(2) ? 8 : 7, .pair_epilogue = pick(4) != 0, .max_aux = pick(3) ? 8 : (int)pick(4), .rope_kv = true};
+        ccc_fuse_caps caps = {.prologue_max_T = pick(2) ? 8 : 7,
+                              .pair_epilogue = pick(4) != 0,
+                              .max_aux = pick(3) ? 8 : (int)pick(4),
+                              .rope_kv = true};
         run_pipeline(ccc_pipeline_clean, &caps);
         run_pipeline(ccc_pipeline_fuse, &caps);
         check_units(&caps);
