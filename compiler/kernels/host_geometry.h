@@ -28,12 +28,12 @@
 
 enum { CCC_HOST_BLOCKS = 8, CCC_HOST_ELEMS = 4096 };
 
-/* ---- matmul. K is cut into chunks of at most CHUNK elements: the inputs of 3 tokens for one chunk stay in the first-level cache */
-enum { CCC_HOST_CHUNK = 1024, CCC_HOST_TILE_T = 48, CCC_HOST_TILE_N = 96, CCC_HOST_STREAM_K = 49152 };
+/* ---- matmul. K is cut into chunks of at most CHUNK elements */
+enum { CCC_HOST_CHUNK = 768, CCC_HOST_TILE_T = 48, CCC_HOST_TILE_N = 96, CCC_HOST_STREAM_K = 49152 };
 static inline int ccc_host_matmul_tok(long long t_max, long long k) { return t_max <= 1 && k <= CCC_HOST_STREAM_K; }
 static inline int ccc_host_matmul_scratch_B(int tok, long long k)
 {
-    return tok ? (int)((k + 15) / 16 * 64) : 3 * CCC_HOST_CHUNK * 4 + 2 * CCC_HOST_TILE_T * CCC_HOST_TILE_N * 4;
+    return tok ? (int)((k + 15) / 16 * 64) : (4 + CCC_HOST_TILE_T) * CCC_HOST_CHUNK * 4 + 2 * CCC_HOST_TILE_T * CCC_HOST_TILE_N * 4;
 }
 
 /* ---- rows: the row after hook `in`, as f32 */

@@ -4,8 +4,8 @@
  * each 16 elements, first those of even number, then those of odd number: so 16 bf16 become two vectors by a shift and a mask, and x is laid
  * out to match once, in scratch. The eight are added in the order of sum4, chunks in rising k.
  *
- * TOK 1 streams the matrix: x whole in scratch, 8 rows of w at a time, bound by memory. TOK 0 takes tiles of TILE_T tokens x TILE_N rows: the rows of a
- * chunk stay in the second-level cache, x of 3 tokens in the first, and 3 x 4 dot products are made in registers, bound by arithmetic.
+ * TOK 1 streams the matrix: x whole in scratch, 8 rows of w at a time, bound by memory. TOK 0 takes tiles of TILE_T tokens x TILE_N rows: for 4 rows at a
+ * time, as f32 in the first-level cache, all tokens come by from the second level, and 3 x 4 dot products are made in registers, bound by arithmetic.
  * With PAIR, w has 2N rows and row n meets row n + N in the hook. */
 #include "hooks.h"
 
@@ -128,29 +128,37 @@ INLINE void stream(const matvec_args *a, i32 first, i32 end, float *x)
 }
 
 /* ---- many tokens: tiles ------------------------------------------------------------------------------------------------------------ */
-enum { T_REG = 3, N_REG = 4 };
-typedef struct { float x[T_REG][CHUNK]; float sum[2][TILE_T][TILE_N]; } tile_scratch;
+enum { T_REG = 3, N_REG = 4, FEW = 6 /* tokens up to which rows of w are taken as they are */ };
+typedef struct { float w[N_REG][CHUNK], x[TILE_T][CHUNK], sum[2][TILE_T][TILE_N]; } tile_scratch;
+typedef struct { const u16 *row[N_REG]; i32 n; i64 ahead; } rows_t; /* 4 rows of w, one chunk of n elements, distance to the next 4 */
 
-/* sum[t][0..4) += the products of tokens x[0..tn) and rows of one chunk of n elements. tn is a constant wherever this is inlined. */
-INLINE void dots(float (*sum)[TILE_N], float (*x)[CHUNK], const u16 *const row[N_REG], i32 n, i32 tn)
+/* sum[t][0..4) += the products of tn tokens and 4 rows. `spread_w`: the rows lie in w as f32. Both are constants wherever this is inlined. */
+INLINE void dots(float (*sum)[TILE_N], float (*x)[CHUNK], const rows_t *m, float (*w)[CHUNK], i32 tn, i32 spread_w)
 {
     VF s[T_REG][N_REG];
     UNROLL for (i32 t = 0; t < tn; t++)
         UNROLL for (i32 r = 0; r < N_REG; r++) s[t][r] = splat(0.0f);
     i32 k = 0;
-    for (; k + 16 <= n; k += 16) {
+    for (; spread_w && k < (m->n + 15) / 16 * 16; k += 8) { /* 12 sums, 3 of x, 1 of w: all 16 registers */
+        VF v[T_REG];
+        UNROLL for (i32 t = 0; t < tn; t++) v[t] = ld8f(x[t] + k);
         UNROLL for (i32 r = 0; r < N_REG; r++) {
-            VF w = even_f32(ld8u(row[r] + k));
-            UNROLL for (i32 t = 0; t < tn; t++) s[t][r] = fma8(w, ld8f(x[t] + k), s[t][r]);
-        }
-        UNROLL for (i32 r = 0; r < N_REG; r++) {
-            VF w = odd_f32(ld8u(row[r] + k));
-            UNROLL for (i32 t = 0; t < tn; t++) s[t][r] = fma8(w, ld8f(x[t] + k + 8), s[t][r]);
+            VF u = ld8f(w[r] + k);
+            UNROLL for (i32 t = 0; t < tn; t++) s[t][r] = fma8(u, v[t], s[t][r]);
         }
     }
-    if (k < n)
+    for (; k + 16 <= m->n; k += 16)
         UNROLL for (i32 r = 0; r < N_REG; r++) {
-            VU p = last_pairs(row[r] + k, n - k);
+            VU p = ld8u(m->row[r] + k);
+            if (k % 32 == 0) __builtin_prefetch(m->row[r] + k + m->ahead, 0, 2);
+            UNROLL for (i32 t = 0; t < tn; t++) {
+                s[t][r] = fma8(even_f32(p), ld8f(x[t] + k), s[t][r]);
+                s[t][r] = fma8(odd_f32(p), ld8f(x[t] + k + 8), s[t][r]);
+            }
+        }
+    if (k < m->n)
+        UNROLL for (i32 r = 0; r < N_REG; r++) {
+            VU p = last_pairs(m->row[r] + k, m->n - k);
             UNROLL for (i32 t = 0; t < tn; t++) {
                 s[t][r] = fma8(even_f32(p), ld8f(x[t] + k), s[t][r]);
                 s[t][r] = fma8(odd_f32(p), ld8f(x[t] + k + 8), s[t][r]);
@@ -158,14 +166,30 @@ INLINE void dots(float (*sum)[TILE_N], float (*x)[CHUNK], const u16 *const row[N
         }
     UNROLL for (i32 t = 0; t < tn; t++) st4f(sum[t], *(VF4_any *)sum[t] + sum4(s[t][0], s[t][1], s[t][2], s[t][3]));
 }
+INLINE void all_tokens(float (*sum)[TILE_N], i32 tcount, const rows_t *m, tile_scratch *c, i32 spread_w)
+{
+    i32 t = 0;
+    for (; t + 3 <= tcount; t += 3) dots(sum + t, c->x + t, m, c->w, 3, spread_w);
+    if (t + 2 == tcount) dots(sum + t, c->x + t, m, c->w, 2, spread_w);
+    if (t + 1 == tcount) dots(sum + t, c->x + t, m, c->w, 1, spread_w);
+}
 
-/* rows n0 .. n0+count of one half, one chunk, up to 3 tokens */
-INLINE void row_block(const matvec_args *a, const u16 *w, i32 n0, i32 count, i32 from, i32 len, float (*sum)[TILE_N], float (*x)[CHUNK], i32 tn)
+/* one chunk (K elements from .. from+n) of `count` rows of one half, against all tokens of the tile */
+INLINE void chunk_rows(const matvec_args *a, i32 h, i32 n0, i32 count, i32 from, i32 n, i32 tcount, tile_scratch *c)
 {
     for (i32 i = 0; i < count; i += N_REG) {
-        const u16 *row[N_REG];
-        UNROLL for (i32 r = 0; r < N_REG; r++) row[r] = w + (i64)imin(n0 + i + r, a->N - 1) * a->K + from;
-        dots((float (*)[TILE_N])&sum[0][i], x, row, len, tn);
+        rows_t m = {.n = n, .ahead = i + N_REG < count ? (i64)N_REG * a->K : 0};
+        UNROLL for (i32 r = 0; r < N_REG; r++) m.row[r] = a->w + ((i64)h * a->N + imin(n0 + i + r, a->N - 1)) * a->K + from;
+        float (*sum)[TILE_N] = (float (*)[TILE_N]) & c->sum[h][0][i];
+        if (tcount <= FEW) {
+            all_tokens(sum, tcount, &m, c, 0);
+            continue;
+        }
+        for (i32 r = 0; r < N_REG; r++) {
+            spread(c->w[r], m.row[r], n);
+            for (i32 k = 0; k < n; k += 32) __builtin_prefetch(m.row[r] + k + m.ahead, 0, 2);
+        }
+        all_tokens(sum, tcount, &m, c, 1);
     }
 }
 
@@ -176,17 +200,9 @@ INLINE void tile(const matvec_args *a, i32 t0, i32 tcount, i32 n0, i32 count, ti
         for (i32 t = 0; t < tcount; t++)
             for (i32 i = 0; i < TILE_N; i += 8) st8f(&m->sum[h][t][i], splat(0.0f));
     for (i32 from = 0; from < a->K; from += CHUNK) {
-        i32 len = imin(CHUNK, a->K - from);
-        for (i32 t = 0; t < tcount; t += T_REG) {
-            i32 tn = imin(T_REG, tcount - t);
-            for (i32 i = 0; i < tn; i++) spread(m->x[i], a->x + (i64)(t0 + t + i) * a->x_ld + from, len);
-            for (i32 h = 0; h < HALVES; h++) {
-                const u16 *w = a->w + (i64)h * a->N * a->K;
-                if (tn == 3) row_block(a, w, n0, count, from, len, &m->sum[h][t], m->x, 3);
-                else if (tn == 2) row_block(a, w, n0, count, from, len, &m->sum[h][t], m->x, 2);
-                else row_block(a, w, n0, count, from, len, &m->sum[h][t], m->x, 1);
-            }
-        }
+        i32 n = imin(CHUNK, a->K - from);
+        for (i32 t = 0; t < tcount; t++) spread(m->x[t], a->x + (i64)(t0 + t) * a->x_ld + from, n);
+        for (i32 h = 0; h < HALVES; h++) chunk_rows(a, h, n0, count, from, n, tcount, m);
     }
     for (i32 t = 0; t < tcount; t++)
         for (i32 i = 0; i < count; i += 8) finish(a, t0 + t, n0 + i, &m->sum[0][t][i], &m->sum[HALVES - 1][t][i]);
