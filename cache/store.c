@@ -62,12 +62,13 @@ ccc_status ccc_cache_open(ccc_cache **out, const char *dir, ccc_err *err)
     *out = NULL;
     if (!dir[0]) return ccc_fail(err, CCC_E_ARG, "the cache folder has an empty name");
     ccc_cache *c = calloc(1, sizeof *c);
-    char *copy = strdup(dir);
+    char *copy = malloc(strlen(dir) + 1);
     if (!c || !copy) {
         free(c);
         free(copy);
         return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     }
+    strcpy(copy, dir);
     for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--) copy[n - 1] = 0;
     c->dir = copy;
     pthread_mutex_init(&c->lock, NULL);

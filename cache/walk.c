@@ -185,7 +185,8 @@ ccc_status ccc_cache_clear(ccc_cache *c, uint64_t *freed_B, ccc_err *err)
     CCC_TRY(walk_kind(c, CCC_CACHE_ARTIFACT, true, clear_one, freed_B, err));
     ccc_buf v1 = {0};
     ccc_buf_printf(&v1, "%s/v1", c->dir);
-    if (!v1.failed) rmdir(v1.data);
+    ccc_status s = v1.failed ? ccc_fail(err, CCC_E_NOMEM, "out of memory") : CCC_OK;
+    if (s == CCC_OK) rmdir(v1.data);
     ccc_buf_free(&v1);
-    return CCC_OK;
+    return s;
 }
