@@ -1,6 +1,7 @@
-/* Memory and bytes. The arena is a list of zeroed chunks, each twice as large as the one before up to 1 MiB; a request that is
- * larger than a chunk gets one of its own. Files are read whole, and written whole or not at all: a temporary file in the same
- * folder, synced and renamed. What exists and is no regular file (a terminal, a pipe, /dev/null) is written in place. */
+/* Memory and bytes. The arena is a list of zeroed chunks, each twice as large as the one before up to 1 MiB;
+ * a request that is larger than a chunk gets one of its own. Files are read whole, and written whole or not
+ * at all: a temporary file in the same folder, synced and renamed. What exists and is no regular file (a
+ * terminal, a pipe, /dev/null) is written in place. */
 #include "base.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +50,8 @@ static chunk *new_chunk(ccc_arena *a, size_t size_B)
     if (!c) return NULL;
     c->cap_B = cap_B;
     if (a->next_B < LAST_CHUNK_B) a->next_B *= 2;
-    if (a->head && size_B == cap_B && size_B > a->head->cap_B - a->head->used_B) { /* keep filling the chunk at hand */
+    if (a->head && size_B == cap_B &&
+        size_B > a->head->cap_B - a->head->used_B) { /* keep filling the chunk at hand */
         c->next = a->head->next;
         a->head->next = c;
     } else {
@@ -256,7 +258,8 @@ static int open_temporary(char *name, size_t name_B, const char *path)
 ccc_status ccc_write_file(const char *path, const void *data, size_t size_B, ccc_err *err)
 {
     if (strcmp(path, "-") == 0) {
-        if (!write_all(STDOUT_FILENO, data, size_B)) return ccc_fail(err, CCC_E_IO, "cannot write standard output: %m");
+        if (!write_all(STDOUT_FILENO, data, size_B))
+            return ccc_fail(err, CCC_E_IO, "cannot write standard output: %m");
         return CCC_OK;
     }
     struct stat st;

@@ -1,24 +1,16 @@
-/* The reference evaluator: nodes in order, each by the plainest loop that has the meaning written in README.md. Operands are read
- * as f32; results are stored in their own dtype. With accumulate_f64 the sums of matmul, rms_norm and attention are taken in f64
- * and rounded once. Data of inputs, weights and caches is the caller's; every other value is freed after its last use. */
-#include "internal.h"
+/* The reference evaluator: nodes in order, each by the plainest loop that has the meaning written in
+ * README.md. Operands are read as f32; results are stored in their own dtype. With accumulate_f64 the sums of
+ * matmul, rms_norm and attention are taken in f64 and rounded once. Data of inputs, weights and caches is the
+ * caller's; every other value is freed after its last use. */
+#include "eval.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct {
-    const ccc_graph *g;
-    const ccc_eval_args *args;
-    ccc_tensor *val;         /* of each value */
-    bool *owned;             /* val[v].data is from malloc and ours */
-    uint32_t *uses;          /* still to come */
-    ccc_err *err;
-} eval;
-
 /* ---- tensors */
 
-static uint64_t count(const ccc_tensor *t)
+uint64_t ccc_eval_count(const ccc_tensor *t)
 {
     uint64_t n = 1;
     for (unsigned i = 0; i < t->type.rank; i++) n *= (uint64_t)t->dim[i];
@@ -30,7 +22,7 @@ static int64_t last_dim(const ccc_tensor *t)
     return t->type.rank ? t->dim[t->type.rank - 1] : 1;
 }
 
-static void *allocate(uint64_t n, size_t elem_B)
+void *ccc_eval_allocate(uint64_t n, size_t elem_B)
 {
     return n > SIZE_MAX / 2 / elem_B ? NULL : calloc(n ? n : 1, elem_B);
 }
@@ -40,26 +32,27 @@ static void shape(eval *e, ccc_val v)
 {
     ccc_tensor *t = &e->val[v];
     t->type = e->g->value[v].type;
-    for (unsigned i = 0; i < t->type.rank; i++) t->dim[i] = ccc_dim_eval(e->g, t->type.dim[i], e->args->sym_value);
-    t->size_B = ccc_dtype_bytes(t->type.dtype, count(t));
+    for (unsigned i = 0; i < t->type.rank; i++)
+        t->dim[i] = ccc_dim_eval(e->g, t->type.dim[i], e->args->sym_value);
+    t->size_B = ccc_dtype_bytes(t->type.dtype, ccc_eval_count(t));
 }
 
-static ccc_status make(eval *e, const ccc_node *n, ccc_tensor **out)
+ccc_status ccc_eval_make(eval *e, const ccc_node *n, ccc_tensor **out)
 {
     ccc_tensor *t = *out = &e->val[n->out[0]];
     shape(e, n->out[0]);
-    t->data = allocate(t->size_B, 1);
+    t->data = ccc_eval_allocate(t->size_B, 1);
     e->owned[n->out[0]] = true;
     return t->data ? CCC_OK : ccc_nomem(e->err);
 }
 
-static const ccc_tensor *operand(eval *e, const ccc_node *n, unsigned i)
+const ccc_tensor *ccc_eval_operand(eval *e, const ccc_node *n, unsigned i)
 {
     return &e->val[n->in[i]];
 }
 
 /* Elements from .. from+n as f32, the two dtypes that matter without a call for each. */
-static void load(const ccc_tensor *t, uint64_t from, uint64_t n, float *out)
+void ccc_eval_load(const ccc_tensor *t, uint64_t from, uint64_t n, float *out)
 {
     if (t->type.dtype == CCC_F32) {
         if (n) memcpy(out, (const char *)t->data + from * sizeof *out, n * sizeof *out);
@@ -76,10 +69,10 @@ static void load(const ccc_tensor *t, uint64_t from, uint64_t n, float *out)
     }
 }
 
-static float *load_all(const ccc_tensor *t)
+float *ccc_eval_load_all(const ccc_tensor *t)
 {
-    float *p = allocate(count(t), sizeof *p);
-    if (p) load(t, 0, count(t), p);
+    float *p = ccc_eval_allocate(ccc_eval_count(t), sizeof *p);
+    if (p) ccc_eval_load(t, 0, ccc_eval_count(t), p);
     return p;
 }
 
@@ -105,15 +98,16 @@ static ccc_status run_cache(eval *e, const ccc_node *n)
     snprintf(name, sizeof name, "kv.%" PRId64, ccc_attr_int(n, "layer"));
     t->size_B = 0;
     CCC_TRY(fetch(e, name, t));
-    uint64_t block_B = count(t) * 2 * sizeof(float);
+    uint64_t block_B = ccc_eval_count(t) * 2 * sizeof(float);
     if (t->data && t->size_B % block_B == 0) return CCC_OK;
-    return ccc_fail(e->err, CCC_E_ARG, "%s: its size must be a multiple of a block's %" PRIu64 " bytes", name, block_B);
+    return ccc_fail(e->err, CCC_E_ARG, "%s: its size must be a multiple of a block's %" PRIu64 " bytes", name,
+                    block_B);
 }
 
 static ccc_status run_constant(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    CCC_TRY(make(e, n, &t));
+    CCC_TRY(ccc_eval_make(e, n, &t));
     *(float *)t->data = (float)ccc_attr_float(n, "value");
     return CCC_OK;
 }
@@ -122,14 +116,16 @@ void ccc_rope_inv_freq(const ccc_node *n, float *inv_freq)
 {
     static const double two_pi = 6.283185307179586476925286766559;
     int64_t rotary = ccc_attr_int(n, "rotary");
-    double theta = ccc_attr_float(n, "theta"), factor = ccc_attr_float(n, "factor"), original = (double)ccc_attr_int(n, "original_max_position");
+    double theta = ccc_attr_float(n, "theta"), factor = ccc_attr_float(n, "factor"),
+           original = (double)ccc_attr_int(n, "original_max_position");
     double low = ccc_attr_float(n, "low_freq_factor"), high = ccc_attr_float(n, "high_freq_factor");
     const char *scaling = ccc_attr_str(n, "scaling");
     for (int64_t i = 0; i < rotary / 2; i++) {
         double f = 1.0 / pow(theta, (double)(2 * i) / (double)rotary);
         if (strcmp(scaling, "linear") == 0) {
             f /= factor;
-        } else if (strcmp(scaling, "llama3") == 0) { /* long waves are stretched, short ones kept, those between blended */
+        } else if (strcmp(scaling, "llama3") ==
+                   0) { /* long waves are stretched, short ones kept, those between blended */
             double turns = original * f / two_pi, keep = (turns - low) / (high - low);
             keep = keep < 0 ? 0 : keep > 1 ? 1 : keep;
             f = (1 - keep) * f / factor + keep * f;
@@ -142,8 +138,8 @@ static ccc_status run_rope_table(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
     int64_t half = ccc_attr_int(n, "rotary") / 2;
-    CCC_TRY(make(e, n, &t));
-    float *inv_freq = allocate((uint64_t)half, sizeof *inv_freq);
+    CCC_TRY(ccc_eval_make(e, n, &t));
+    float *inv_freq = ccc_eval_allocate((uint64_t)half, sizeof *inv_freq);
     if (!inv_freq) return ccc_nomem(e->err);
     ccc_rope_inv_freq(n, inv_freq);
     for (int64_t row = 0; row < t->dim[0]; row++) {
@@ -163,11 +159,11 @@ static ccc_status run_rope_table(eval *e, const ccc_node *n)
 static ccc_status run_concat(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    CCC_TRY(make(e, n, &t));
+    CCC_TRY(ccc_eval_make(e, n, &t));
     char *to = t->data;
     for (unsigned i = 0; i < n->n_in; i++) {
-        memcpy(to, operand(e, n, i)->data, operand(e, n, i)->size_B);
-        to += operand(e, n, i)->size_B;
+        memcpy(to, ccc_eval_operand(e, n, i)->data, ccc_eval_operand(e, n, i)->size_B);
+        to += ccc_eval_operand(e, n, i)->size_B;
     }
     return CCC_OK;
 }
@@ -175,32 +171,35 @@ static ccc_status run_concat(eval *e, const ccc_node *n)
 static ccc_status run_unpermute(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    CCC_TRY(make(e, n, &t));
+    CCC_TRY(ccc_eval_make(e, n, &t));
     int64_t d = ccc_attr_int(n, "head_size");
     size_t row_B = t->size_B / (size_t)t->dim[0];
     for (int64_t h = 0; h < t->dim[0] / d; h++)
         for (int64_t i = 0; i < 2; i++)
             for (int64_t j = 0; j < d / 2; j++)
                 memcpy((char *)t->data + (size_t)(h * d + i * d / 2 + j) * row_B,
-                       (const char *)operand(e, n, 0)->data + (size_t)(h * d + 2 * j + i) * row_B, row_B);
+                       (const char *)ccc_eval_operand(e, n, 0)->data + (size_t)(h * d + 2 * j + i) * row_B,
+                       row_B);
     return CCC_OK;
 }
 
 static ccc_status run_cast(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    const ccc_tensor *x = operand(e, n, 0);
-    CCC_TRY(make(e, n, &t));
-    for (uint64_t i = 0; i < count(t); i++) ccc_store_f32(t->type.dtype, t->data, i, ccc_load_f32(x->type.dtype, x->data, i));
+    const ccc_tensor *x = ccc_eval_operand(e, n, 0);
+    CCC_TRY(ccc_eval_make(e, n, &t));
+    for (uint64_t i = 0; i < ccc_eval_count(t); i++)
+        ccc_store_f32(t->type.dtype, t->data, i, ccc_load_f32(x->type.dtype, x->data, i));
     return CCC_OK;
 }
 
 static ccc_status run_slice(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    const ccc_tensor *x = operand(e, n, 0);
-    CCC_TRY(make(e, n, &t));
-    size_t row_B = ccc_dtype_bytes(t->type.dtype, (uint64_t)last_dim(t)), x_row_B = ccc_dtype_bytes(t->type.dtype, (uint64_t)last_dim(x));
+    const ccc_tensor *x = ccc_eval_operand(e, n, 0);
+    CCC_TRY(ccc_eval_make(e, n, &t));
+    size_t row_B = ccc_dtype_bytes(t->type.dtype, (uint64_t)last_dim(t)),
+           x_row_B = ccc_dtype_bytes(t->type.dtype, (uint64_t)last_dim(x));
     size_t start_B = ccc_dtype_bytes(t->type.dtype, (uint64_t)ccc_attr_int(n, "start"));
     for (size_t row = 0; row < t->size_B / row_B; row++)
         memcpy((char *)t->data + row * row_B, (const char *)x->data + row * x_row_B + start_B, row_B);
@@ -210,13 +209,15 @@ static ccc_status run_slice(eval *e, const ccc_node *n)
 static ccc_status run_gather(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    const ccc_tensor *table = operand(e, n, 0), *ids = operand(e, n, 1);
-    CCC_TRY(make(e, n, &t));
+    const ccc_tensor *table = ccc_eval_operand(e, n, 0), *ids = ccc_eval_operand(e, n, 1);
+    CCC_TRY(ccc_eval_make(e, n, &t));
     size_t row_B = ccc_dtype_bytes(t->type.dtype, (uint64_t)t->dim[1]);
     for (int64_t i = 0; i < t->dim[0]; i++) {
         int32_t id = ((const int32_t *)ids->data)[i];
         if (id < 0 || id >= table->dim[0])
-            return ccc_fail(e->err, CCC_E_ARG, "%s: row %" PRId64 " asks for row %" PRId32 " of a table of %" PRId64, ccc_ops[n->op].name, i, id, table->dim[0]);
+            return ccc_fail(e->err, CCC_E_ARG,
+                            "%s: row %" PRId64 " asks for row %" PRId32 " of a table of %" PRId64,
+                            ccc_ops[n->op].name, i, id, table->dim[0]);
         memcpy((char *)t->data + (size_t)i * row_B, (const char *)table->data + (size_t)id * row_B, row_B);
     }
     return CCC_OK;
@@ -225,12 +226,13 @@ static ccc_status run_gather(eval *e, const ccc_node *n)
 static ccc_status run_embed(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    if (!operand(e, n, 2)->data) {
-        if (!operand(e, n, 1)->data) return ccc_fail(e->err, CCC_E_ARG, "embed: neither token ids nor embeddings are bound");
+    if (!ccc_eval_operand(e, n, 2)->data) {
+        if (!ccc_eval_operand(e, n, 1)->data)
+            return ccc_fail(e->err, CCC_E_ARG, "embed: neither token ids nor embeddings are bound");
         return run_gather(e, n);
     }
-    CCC_TRY(make(e, n, &t));
-    memcpy(t->data, operand(e, n, 2)->data, t->size_B);
+    CCC_TRY(ccc_eval_make(e, n, &t));
+    memcpy(t->data, ccc_eval_operand(e, n, 2)->data, t->size_B);
     return CCC_OK;
 }
 
@@ -257,15 +259,17 @@ static void dots_f64(const float *x, const float *w, int64_t k_size, float *out)
 static ccc_status run_matmul(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    const ccc_tensor *w = operand(e, n, 1);
-    CCC_TRY(make(e, n, &t));
+    const ccc_tensor *w = ccc_eval_operand(e, n, 1);
+    CCC_TRY(ccc_eval_make(e, n, &t));
     int64_t rows = t->dim[0], cols = t->dim[1], k_size = last_dim(w);
-    float *x = load_all(operand(e, n, 0)), *row = allocate((uint64_t)k_size, sizeof *row), *tile = allocate((uint64_t)k_size * TILE, sizeof *tile);
+    float *x = ccc_eval_load_all(ccc_eval_operand(e, n, 0)),
+          *row = ccc_eval_allocate((uint64_t)k_size, sizeof *row),
+          *tile = ccc_eval_allocate((uint64_t)k_size * TILE, sizeof *tile);
     bool ok = x && row && tile;
     for (int64_t c = 0; ok && c < cols; c += TILE) {
         int64_t wide = cols - c < TILE ? cols - c : TILE;
         for (int64_t j = 0; j < wide; j++) {
-            load(w, (uint64_t)((c + j) * k_size), (uint64_t)k_size, row);
+            ccc_eval_load(w, (uint64_t)((c + j) * k_size), (uint64_t)k_size, row);
             for (int64_t k = 0; k < k_size; k++) tile[k * TILE + j] = row[k];
         }
         for (int64_t r = 0; r < rows; r++) {
@@ -293,11 +297,11 @@ static float sum_of_squares(const float *v, int64_t n)
 static ccc_status run_rms_norm(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    CCC_TRY(make(e, n, &t));
-    load(operand(e, n, 0), 0, count(t), t->data);
+    CCC_TRY(ccc_eval_make(e, n, &t));
+    ccc_eval_load(ccc_eval_operand(e, n, 0), 0, ccc_eval_count(t), t->data);
     int64_t size = last_dim(t);
     double eps = ccc_attr_float(n, "eps");
-    for (uint64_t row = 0; row < count(t) / (uint64_t)size; row++) {
+    for (uint64_t row = 0; row < ccc_eval_count(t) / (uint64_t)size; row++) {
         float *v = (float *)t->data + row * (uint64_t)size;
         if (e->args->accumulate_f64) {
             double sum = 0;
@@ -312,21 +316,24 @@ static ccc_status run_rms_norm(eval *e, const ccc_node *n)
     return CCC_OK;
 }
 
-/* ---- rope, cache, attention */
+/* ---- rope */
 
 static ccc_status run_rope(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    const ccc_tensor *table = operand(e, n, 1), *positions = operand(e, n, 2);
-    CCC_TRY(make(e, n, &t));
-    load(operand(e, n, 0), 0, count(t), t->data);
+    const ccc_tensor *table = ccc_eval_operand(e, n, 1), *positions = ccc_eval_operand(e, n, 2);
+    CCC_TRY(ccc_eval_make(e, n, &t));
+    ccc_eval_load(ccc_eval_operand(e, n, 0), 0, ccc_eval_count(t), t->data);
     int64_t size = ccc_attr_int(n, "head_size"), half = last_dim(table) / 2;
     for (int64_t row = 0; row < t->dim[0]; row++) {
         int64_t at = ((const int64_t *)positions->data)[row];
         if (at < 0 || at >= table->dim[0])
-            return ccc_fail(e->err, CCC_E_ARG, "rope: position %" PRId64 " of row %" PRId64 " is outside the table of %" PRId64, at, row, table->dim[0]);
+            return ccc_fail(e->err, CCC_E_ARG,
+                            "rope: position %" PRId64 " of row %" PRId64 " is outside the table of %" PRId64,
+                            at, row, table->dim[0]);
         const float *cosine = (const float *)table->data + at * 2 * half, *sine = cosine + half;
-        for (float *head = (float *)t->data + row * t->dim[1], *end = head + t->dim[1]; head < end; head += size) {
+        for (float *head = (float *)t->data + row * t->dim[1], *end = head + t->dim[1]; head < end;
+             head += size) {
             for (int64_t i = 0; i < half; i++) {
                 float a = head[i], b = head[i + half];
                 head[i] = fmaf(a, cosine[i], -(b * sine[i]));
@@ -337,130 +344,13 @@ static ccc_status run_rope(eval *e, const ccc_node *n)
     return CCC_OK;
 }
 
-typedef struct { float *data; int64_t blocks, heads, block_size, head_size; } kv;
-
-static kv kv_of(const ccc_tensor *t)
-{
-    kv c = {t->data, 0, t->dim[0], t->dim[1], t->dim[2]};
-    c.blocks = (int64_t)(t->size_B / (count(t) * 2 * sizeof(float)));
-    return c;
-}
-
-/* The row of K (which = 0) or V (1) of one head in a slot. */
-static float *kv_row(kv c, int64_t slot, int which, int64_t head)
-{
-    int64_t block = slot / c.block_size, token = slot % c.block_size;
-    return c.data + (((block * 2 + which) * c.heads + head) * c.block_size + token) * c.head_size;
-}
-
-static ccc_status run_kv_write(eval *e, const ccc_node *n)
-{
-    const ccc_tensor *slots = operand(e, n, 3);
-    e->val[n->out[0]] = *operand(e, n, 0);
-    kv c = kv_of(operand(e, n, 0));
-    for (int64_t t = 0; t < slots->dim[0]; t++) {
-        int64_t slot = ((const int64_t *)slots->data)[t];
-        if (slot == -1) continue;
-        if (slot < 0 || slot / c.block_size >= c.blocks)
-            return ccc_fail(e->err, CCC_E_ARG, "kv_write: slot %" PRId64 " of row %" PRId64 " is outside the cache of %" PRId64 " blocks", slot, t, c.blocks);
-        for (int which = 0; which < 2; which++)
-            for (int64_t h = 0; h < c.heads; h++)
-                load(operand(e, n, 1 + (unsigned)which), (uint64_t)((t * c.heads + h) * c.head_size), (uint64_t)c.head_size, kv_row(c, slot, which, h));
-    }
-    return CCC_OK;
-}
-
-typedef struct { /* one query token of one head: rows of the cache that it sees, and room for their scores */
-    kv c;
-    const int32_t *table;    /* the sequence's blocks */
-    int64_t rows, head;
-    double *score, *sum;
-    float scale;
-    bool f64;
-} look;
-
-/* f32 arithmetic: a sum, product or quotient of two f32 taken in f64 and rounded is the f32 one exactly. */
-static double rounded(const look *l, double v)
-{
-    return l->f64 ? v : (double)(float)v;
-}
-
-static float *seen(const look *l, int64_t row, int which)
-{
-    return kv_row(l->c, l->table[row / l->c.block_size] * l->c.block_size + row % l->c.block_size, which, l->head);
-}
-
-static void attend(look *l, const float *q, float *out)
-{
-    double most = -INFINITY, total = 0;
-    for (int64_t j = 0; j < l->rows; j++) {
-        const float *k = seen(l, j, 0);
-        double dot = 0;
-        for (int64_t d = 0; d < l->c.head_size; d++) dot = rounded(l, dot + rounded(l, (double)q[d] * (double)k[d]));
-        l->score[j] = rounded(l, dot * (double)l->scale);
-        if (l->score[j] > most) most = l->score[j];
-    }
-    for (int64_t d = 0; d < l->c.head_size; d++) l->sum[d] = 0;
-    for (int64_t j = 0; j < l->rows; j++) {
-        const float *v = seen(l, j, 1);
-        double p = rounded(l, exp(rounded(l, l->score[j] - most)));
-        total = rounded(l, total + p);
-        for (int64_t d = 0; d < l->c.head_size; d++) l->sum[d] = rounded(l, l->sum[d] + rounded(l, p * (double)v[d]));
-    }
-    for (int64_t d = 0; d < l->c.head_size; d++) out[d] = l->rows > 0 ? (float)(l->sum[d] / total) : 0;
-}
-
-/* The query tokens from .. from+n of one sequence of `len` rows. */
-static ccc_status attend_sequence(eval *e, look *l, const float *q, float *out, int64_t from, int64_t n, int64_t len, int64_t cols)
-{
-    for (int64_t b = 0; b * l->c.block_size < len; b++)
-        if (l->table[b] < 0 || l->table[b] >= l->c.blocks)
-            return ccc_fail(e->err, CCC_E_ARG, "attention: block %" PRId32 " is outside the cache of %" PRId64, l->table[b], l->c.blocks);
-    int64_t heads = cols / l->c.head_size;
-    for (int64_t i = 0; i < n; i++) {
-        l->rows = len - n + i + 1;
-        for (int64_t h = 0; h < heads; h++) {
-            l->head = h / (heads / l->c.heads);
-            int64_t at = (from + i) * cols + h * l->c.head_size;
-            attend(l, q + at, out + at);
-        }
-    }
-    return CCC_OK;
-}
-
-static ccc_status run_attention(eval *e, const ccc_node *n)
-{
-    ccc_tensor *t;
-    const ccc_tensor *table = operand(e, n, 2);
-    const int32_t *lens = operand(e, n, 3)->data, *starts = operand(e, n, 4)->data;
-    CCC_TRY(make(e, n, &t));
-    look l = {.c = kv_of(operand(e, n, 1)), .scale = (float)ccc_attr_float(n, "scale"), .f64 = e->args->accumulate_f64};
-    int64_t most = table->dim[1] * l.c.block_size;
-    float *q = load_all(operand(e, n, 0));
-    l.score = allocate((uint64_t)most, sizeof *l.score);
-    l.sum = allocate((uint64_t)l.c.head_size, sizeof *l.sum);
-    ccc_status status = q && l.score && l.sum ? CCC_OK : ccc_nomem(e->err);
-    for (int64_t s = 0; status == CCC_OK && s < table->dim[0]; s++) {
-        int64_t from = starts[s], to = starts[s + 1];
-        if (from < 0 || to < from || to > t->dim[0] || lens[s] < 0 || lens[s] > most)
-            status = ccc_fail(e->err, CCC_E_ARG, "attention: sequence %" PRId64 " has tokens %" PRId64 " to %" PRId64 " of %" PRId64 " and length %" PRId32
-                              " of at most %" PRId64, s, from, to, t->dim[0], lens[s], most);
-        l.table = (const int32_t *)table->data + s * table->dim[1];
-        if (status == CCC_OK) status = attend_sequence(e, &l, q, t->data, from, to - from, lens[s], t->dim[1]);
-    }
-    free(q);
-    free(l.score);
-    free(l.sum);
-    return status;
-}
-
 /* ---- rows, elements */
 
 static ccc_status run_argmax(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    const ccc_tensor *x = operand(e, n, 0);
-    CCC_TRY(make(e, n, &t));
+    const ccc_tensor *x = ccc_eval_operand(e, n, 0);
+    CCC_TRY(ccc_eval_make(e, n, &t));
     for (int64_t r = 0; r < t->dim[0]; r++) {
         int64_t best = 0;
         float most = NAN;
@@ -492,10 +382,10 @@ static uint64_t broadcast(const ccc_tensor *t, const ccc_tensor *x, uint64_t i)
 static ccc_status run_elementwise(eval *e, const ccc_node *n)
 {
     ccc_tensor *t;
-    const ccc_tensor *x = operand(e, n, 0), *y = operand(e, n, n->n_in - 1u);
+    const ccc_tensor *x = ccc_eval_operand(e, n, 0), *y = ccc_eval_operand(e, n, n->n_in - 1u);
     float (*elt)(float, float) = ccc_ops[n->op].elt;
-    CCC_TRY(make(e, n, &t));
-    for (uint64_t i = 0; i < count(t); i++) {
+    CCC_TRY(ccc_eval_make(e, n, &t));
+    for (uint64_t i = 0; i < ccc_eval_count(t); i++) {
         float a = ccc_load_f32(x->type.dtype, x->data, broadcast(t, x, i));
         float b = n->n_in > 1 ? ccc_load_f32(y->type.dtype, y->data, broadcast(t, y, i)) : 0;
         ((float *)t->data)[i] = elt(a, b);
@@ -505,11 +395,24 @@ static ccc_status run_elementwise(eval *e, const ccc_node *n)
 
 /* ---- the walk */
 
-static ccc_status (*const run[CCC_N_OPS])(eval *, const ccc_node *) = { /* NULL: elementwise, by its row's expression */
-    [CCC_OP_input] = run_named, [CCC_OP_weight] = run_named, [CCC_OP_constant] = run_constant, [CCC_OP_cache] = run_cache,
-    [CCC_OP_rope_table] = run_rope_table, [CCC_OP_concat] = run_concat, [CCC_OP_unpermute] = run_unpermute, [CCC_OP_cast] = run_cast,
-    [CCC_OP_slice] = run_slice, [CCC_OP_embed] = run_embed, [CCC_OP_gather] = run_gather, [CCC_OP_matmul] = run_matmul,
-    [CCC_OP_rms_norm] = run_rms_norm, [CCC_OP_rope] = run_rope, [CCC_OP_kv_write] = run_kv_write, [CCC_OP_attention] = run_attention,
+static ccc_status (*const run[CCC_N_OPS])(eval *, const ccc_node *) = {
+    /* NULL: elementwise, by its row's expression */
+    [CCC_OP_input] = run_named,
+    [CCC_OP_weight] = run_named,
+    [CCC_OP_constant] = run_constant,
+    [CCC_OP_cache] = run_cache,
+    [CCC_OP_rope_table] = run_rope_table,
+    [CCC_OP_concat] = run_concat,
+    [CCC_OP_unpermute] = run_unpermute,
+    [CCC_OP_cast] = run_cast,
+    [CCC_OP_slice] = run_slice,
+    [CCC_OP_embed] = run_embed,
+    [CCC_OP_gather] = run_gather,
+    [CCC_OP_matmul] = run_matmul,
+    [CCC_OP_rms_norm] = run_rms_norm,
+    [CCC_OP_rope] = run_rope,
+    [CCC_OP_kv_write] = ccc_eval_kv_write,
+    [CCC_OP_attention] = ccc_eval_attention,
     [CCC_OP_argmax] = run_argmax,
 };
 
@@ -524,9 +427,10 @@ static ccc_status run_node(eval *e, const ccc_node *n)
 {
     char name[CCC_TYPE_TEXT];
     for (unsigned i = 0; i < n->n_in; i++) {
-        const ccc_tensor *x = operand(e, n, i);
+        const ccc_tensor *x = ccc_eval_operand(e, n, i);
         if (!x->data && x->size_B && !(n->op == CCC_OP_embed && i > 0))
-            return ccc_fail(e->err, CCC_E_ARG, "%s: operand %u (%s) is not bound", ccc_ops[n->op].name, i + 1, ccc_value_text(e->g, n->in[i], name));
+            return ccc_fail(e->err, CCC_E_ARG, "%s: operand %u (%s) is not bound", ccc_ops[n->op].name, i + 1,
+                            ccc_value_text(e->g, n->in[i], name));
     }
     CCC_TRY((run[n->op] ? run[n->op] : run_elementwise)(e, n));
     for (unsigned i = 0; i < n->n_in; i++)
@@ -540,9 +444,10 @@ static ccc_status copy_output(eval *e, ccc_val v, ccc_tensor *out)
 {
     const ccc_tensor *t = &e->val[v];
     char name[CCC_TYPE_TEXT];
-    if (!t->data && t->size_B) return ccc_fail(e->err, CCC_E_ARG, "output %s is not bound", ccc_value_text(e->g, v, name));
+    if (!t->data && t->size_B)
+        return ccc_fail(e->err, CCC_E_ARG, "output %s is not bound", ccc_value_text(e->g, v, name));
     *out = *t;
-    out->data = allocate(t->size_B, 1);
+    out->data = ccc_eval_allocate(t->size_B, 1);
     if (out->data && t->size_B) memcpy(out->data, t->data, t->size_B);
     return out->data ? CCC_OK : ccc_nomem(e->err);
 }
@@ -553,7 +458,8 @@ static ccc_status check_symbols(const eval *e)
         const ccc_sym *s = &e->g->sym[i];
         int64_t v = e->args->sym_value[i];
         if (v < s->min || v > s->max)
-            return ccc_fail(e->err, CCC_E_ARG, "%s is %" PRId64 ", outside %" PRId64 "..%" PRId64, s->name, v, s->min, s->max);
+            return ccc_fail(e->err, CCC_E_ARG, "%s is %" PRId64 ", outside %" PRId64 "..%" PRId64, s->name, v,
+                            s->min, s->max);
     }
     return CCC_OK;
 }
@@ -567,7 +473,8 @@ static ccc_status run_all(eval *e, ccc_arena *mem, ccc_tensor *out)
     if (!e->val || !e->owned || !e->uses) return ccc_nomem(e->err);
     ccc_status status = check_symbols(e);
     for (ccc_nid n = 1; status == CCC_OK && n < g->n_nodes; n++) status = run_node(e, &g->node[n]);
-    for (uint32_t i = 0; status == CCC_OK && i < g->n_out; i++) status = copy_output(e, g->out[i].val, &out[i]);
+    for (uint32_t i = 0; status == CCC_OK && i < g->n_out; i++)
+        status = copy_output(e, g->out[i].val, &out[i]);
     for (ccc_val v = 1; v < g->n_values; v++) drop(e, v);
     return status;
 }

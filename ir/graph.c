@@ -1,6 +1,7 @@
-/* Building and changing graphs. Everything is an index, so a clone is a copy of arrays and strings, and compaction is one walk:
- * each node in array order, before it the definitions that it needs and that are not placed yet. That walk moves nodes which a
- * pass added at the end in front of their first user, drops the dead, and renumbers everything without gaps. */
+/* Building and changing graphs. Everything is an index, so a clone is a copy of arrays and strings, and
+ * compaction is one walk: each node in array order, before it the definitions that it needs and that are not
+ * placed yet. That walk moves nodes which a pass added at the end in front of their first user, drops the
+ * dead, and renumbers everything without gaps. */
 #include "internal.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -21,8 +22,8 @@ ccc_status ccc_graph_new(ccc_graph **out, const char *name, ccc_err *err)
         g->mem = mem;
         g->name = ccc_arena_strdup(mem, name ? name : "");
     }
-    if (!g || !g->name || !CCC_GROW(mem, g->node, 0, g->cap_nodes) || !CCC_GROW(mem, g->value, 0, g->cap_values) ||
-        !CCC_GROW(mem, g->group, 0, g->cap_groups)) {
+    if (!g || !g->name || !CCC_GROW(mem, g->node, 0, g->cap_nodes) ||
+        !CCC_GROW(mem, g->value, 0, g->cap_values) || !CCC_GROW(mem, g->group, 0, g->cap_groups)) {
         ccc_arena_free(mem);
         return ccc_nomem(err);
     }
@@ -56,7 +57,8 @@ static bool copy_strings(ccc_graph *g)
     for (uint32_t i = 0; ok && i < g->n_sym; i++) ok = copy_str(g->mem, &g->sym[i].name);
     for (uint32_t i = 1; ok && i < g->n_values; i++) ok = copy_str(g->mem, &g->value[i].name);
     for (uint32_t i = 0; ok && i < g->n_out; i++) ok = copy_str(g->mem, &g->out[i].name);
-    for (uint32_t i = 0; ok && i < g->n_facts; i++) ok = copy_str(g->mem, &g->fact[i].key) && copy_str(g->mem, &g->fact[i].value);
+    for (uint32_t i = 0; ok && i < g->n_facts; i++)
+        ok = copy_str(g->mem, &g->fact[i].key) && copy_str(g->mem, &g->fact[i].value);
     for (uint32_t i = 1; ok && i < g->n_groups; i++) ok = copy_str(g->mem, &g->group[i].pass);
     for (ccc_nid n = 1; ok && n < g->n_nodes; n++) {
         const ccc_op_info *op = &ccc_ops[g->node[n].op];
@@ -147,7 +149,8 @@ uint32_t ccc_graph_add_group(ccc_graph *g, const char *pass)
 
 /* ---- adding a node */
 
-static ccc_status fill_attrs(ccc_graph *g, ccc_node *n, const ccc_attr_arg *attrs, unsigned n_attrs, ccc_err *err)
+static ccc_status fill_attrs(ccc_graph *g, ccc_node *n, const ccc_attr_arg *attrs, unsigned n_attrs,
+                             ccc_err *err)
 {
     const ccc_op_info *op = &ccc_ops[n->op];
     bool given[CCC_MAX_ATTR] = {false};
@@ -159,36 +162,44 @@ static ccc_status fill_attrs(ccc_graph *g, ccc_node *n, const ccc_attr_arg *attr
     for (unsigned k = 0; k < n_attrs; k++) {
         int i = ccc_attr_find(n->op, attrs[k].name);
         if (i < 0) return ccc_fail(err, CCC_E_TYPE, "%s: has no attribute '%s'", op->name, attrs[k].name);
-        if (given[i]) return ccc_fail(err, CCC_E_TYPE, "%s: attribute '%s' is given twice", op->name, attrs[k].name);
+        if (given[i])
+            return ccc_fail(err, CCC_E_TYPE, "%s: attribute '%s' is given twice", op->name, attrs[k].name);
         given[i] = true;
         n->attr[i] = attrs[k].v;
         if (op->attr[i].kind == CCC_ATTR_STR && !copy_str(g->mem, &n->attr[i].s)) return ccc_nomem(err);
         if (op->attr[i].kind == CCC_ATTR_STR && !n->attr[i].s) n->attr[i].s = "";
     }
     for (unsigned i = 0; i < op->n_attr; i++)
-        if (op->attr[i].required && !given[i]) return ccc_fail(err, CCC_E_TYPE, "%s: attribute '%s' is missing", op->name, op->attr[i].name);
+        if (op->attr[i].required && !given[i])
+            return ccc_fail(err, CCC_E_TYPE, "%s: attribute '%s' is missing", op->name, op->attr[i].name);
     return CCC_OK;
 }
 
-static ccc_status infer(const ccc_graph *g, const ccc_node *n, const ccc_type *type, ccc_type *out, ccc_err *err)
+static ccc_status infer(const ccc_graph *g, const ccc_node *n, const ccc_type *type, ccc_type *out,
+                        ccc_err *err)
 {
     const ccc_op_info *op = &ccc_ops[n->op];
     if (type) out[0] = *type;
     CCC_TRY(ccc_op_infer(g, n, out, err));
     if (!type || ccc_type_equal(type, &out[0])) return CCC_OK;
     char is[CCC_TYPE_TEXT], given[CCC_TYPE_TEXT];
-    return ccc_fail(err, CCC_E_TYPE, "%s: yields %s, not %s", op->name, ccc_type_text(g, &out[0], is), ccc_type_text(g, type, given));
+    return ccc_fail(err, CCC_E_TYPE, "%s: yields %s, not %s", op->name, ccc_type_text(g, &out[0], is),
+                    ccc_type_text(g, type, given));
 }
 
-ccc_status ccc_graph_add(ccc_graph *g, ccc_val *out, ccc_op op, const ccc_val *in, unsigned n_in, const ccc_attr_arg *attrs, unsigned n_attrs,
-                         const ccc_type *type, const char *name, ccc_err *err)
+ccc_status ccc_graph_add(ccc_graph *g, ccc_val *out, ccc_op op, const ccc_val *in, unsigned n_in,
+                         const ccc_attr_arg *attrs, unsigned n_attrs, const ccc_type *type, const char *name,
+                         ccc_err *err)
 {
     if ((unsigned)op >= CCC_N_OPS) return ccc_fail(err, CCC_E_TYPE, "unknown op number %u", (unsigned)op);
     const ccc_op_info *info = &ccc_ops[op];
-    if (n_in > CCC_MAX_IN) return ccc_fail(err, CCC_E_TYPE, "%s: has %u operands, takes at most %u", info->name, n_in, info->max_in);
+    if (n_in > CCC_MAX_IN)
+        return ccc_fail(err, CCC_E_TYPE, "%s: has %u operands, takes at most %u", info->name, n_in,
+                        info->max_in);
     ccc_node n = {.op = op, .n_in = (uint8_t)n_in, .n_out = info->n_out};
     for (unsigned i = 0; i < n_in; i++) {
-        if (in[i] == 0 || in[i] >= g->n_values) return ccc_fail(err, CCC_E_TYPE, "%s: operand %u names no value", info->name, i + 1);
+        if (in[i] == 0 || in[i] >= g->n_values)
+            return ccc_fail(err, CCC_E_TYPE, "%s: operand %u names no value", info->name, i + 1);
         n.in[i] = in[i];
     }
     ccc_type types[CCC_MAX_OUT] = {0};
@@ -254,7 +265,9 @@ ccc_nid ccc_group_anchor(const ccc_graph *g, uint32_t group)
 {
     ccc_nid best = 0;
     for (ccc_nid n = 1; n < g->n_nodes; n++)
-        if (g->node[n].group == group && (!best || ccc_ops[g->node[n].op].rank > ccc_ops[g->node[best].op].rank)) best = n;
+        if (g->node[n].group == group &&
+            (!best || ccc_ops[g->node[n].op].rank > ccc_ops[g->node[best].op].rank))
+            best = n;
     return best;
 }
 
@@ -270,7 +283,7 @@ void ccc_graph_replace(ccc_graph *g, ccc_val from, ccc_val to)
 }
 
 typedef struct { /* one compaction: state of nodes, the order found, a stack of nodes under way */
-    enum { WAITING, ENTERED, PLACED } *state;
+    enum { WAITING, ENTERED, PLACED } * state;
     ccc_nid *order, *stack;
     uint32_t n_order;
 } walk;
@@ -287,11 +300,13 @@ static ccc_status place(const ccc_graph *g, const bool *dead, walk *w, ccc_nid r
         for (unsigned i = 0; i < g->node[n].n_in && !missing; i++) {
             ccc_nid d = g->value[g->node[n].in[i]].def;
             if (dead && dead[d])
-                return ccc_fail(err, CCC_E_TYPE, "%s: operand %u (%s) is made by a dropped node", ccc_ops[g->node[n].op].name, i + 1,
+                return ccc_fail(err, CCC_E_TYPE, "%s: operand %u (%s) is made by a dropped node",
+                                ccc_ops[g->node[n].op].name, i + 1,
                                 ccc_value_text(g, g->node[n].in[i], name));
             if (w->state[d] == ENTERED)
-                return ccc_fail(err, CCC_E_TYPE, "%s: operand %u (%s) depends on the node itself: a cycle", ccc_ops[g->node[n].op].name,
-                                i + 1, ccc_value_text(g, g->node[n].in[i], name));
+                return ccc_fail(err, CCC_E_TYPE, "%s: operand %u (%s) depends on the node itself: a cycle",
+                                ccc_ops[g->node[n].op].name, i + 1,
+                                ccc_value_text(g, g->node[n].in[i], name));
             if (w->state[d] == WAITING) missing = d;
         }
         if (missing) {
@@ -322,7 +337,8 @@ static void renumber_groups(ccc_graph *g, uint32_t *map)
     g->n_groups = kept;
 }
 
-/* Rebuilds node and value arrays in the order found. `node`, `value`, `number` are as large as the old arrays. */
+/* Rebuilds node and value arrays in the order found. `node`, `value`, `number` are as large as the old
+ * arrays. */
 static void rebuild(ccc_graph *g, const walk *w, ccc_node *node, ccc_value *value, ccc_val *number)
 {
     uint32_t n_values = 1;
@@ -346,7 +362,8 @@ static void rebuild(ccc_graph *g, const walk *w, ccc_node *node, ccc_value *valu
 
 static ccc_status compact(ccc_graph *g, const bool *dead, ccc_arena *tmp, ccc_err *err)
 {
-    walk w = {.state = ccc_arena_alloc(tmp, g->n_nodes * sizeof *w.state), .order = ccc_arena_alloc(tmp, g->n_nodes * sizeof *w.order),
+    walk w = {.state = ccc_arena_alloc(tmp, g->n_nodes * sizeof *w.state),
+              .order = ccc_arena_alloc(tmp, g->n_nodes * sizeof *w.order),
               .stack = ccc_arena_alloc(tmp, g->n_nodes * sizeof *w.stack)};
     ccc_node *node = ccc_arena_alloc(tmp, g->n_nodes * sizeof *node);
     ccc_value *value = ccc_arena_alloc(tmp, g->n_values * sizeof *value);
@@ -371,7 +388,8 @@ ccc_status ccc_graph_compact(ccc_graph *g, const bool *dead, ccc_err *err)
     return status;
 }
 
-/* ---- hash: over what the graph means; values count by their place in the order of nodes, not by number or name */
+/* ---- hash: over what the graph means; values count by their place in the order of nodes, not by number or
+ * name */
 
 static void hash_u64(XXH3_state_t *h, uint64_t v)
 {
@@ -392,7 +410,8 @@ static void hash_type(XXH3_state_t *h, const ccc_type *t)
     for (unsigned i = 0; i < t->rank; i++) {
         hash_u64(h, (uint64_t)t->dim[i].a);
         hash_u64(h, (uint64_t)t->dim[i].b);
-        hash_u64(h, (uint64_t)(uint32_t)t->dim[i].by | (uint64_t)(uint16_t)t->dim[i].sym << 32 | (uint64_t)t->dim[i].kind << 48);
+        hash_u64(h, (uint64_t)(uint32_t)t->dim[i].by | (uint64_t)(uint16_t)t->dim[i].sym << 32 |
+                        (uint64_t)t->dim[i].kind << 48);
     }
 }
 
@@ -401,7 +420,8 @@ static void hash_node(XXH3_state_t *h, const ccc_graph *g, const ccc_node *n)
     const ccc_op_info *op = &ccc_ops[n->op];
     hash_str(h, op->name);
     hash_u64(h, (uint64_t)n->n_in | (uint64_t)n->n_out << 8 | (uint64_t)n->group << 16);
-    for (unsigned i = 0; i < n->n_in; i++) hash_u64(h, (uint64_t)g->value[n->in[i]].def << 8 | g->value[n->in[i]].result);
+    for (unsigned i = 0; i < n->n_in; i++)
+        hash_u64(h, (uint64_t)g->value[n->in[i]].def << 8 | g->value[n->in[i]].result);
     for (unsigned i = 0; i < op->n_attr; i++) {
         if (op->attr[i].kind == CCC_ATTR_STR) hash_str(h, n->attr[i].s);
         else hash_u64(h, (uint64_t)n->attr[i].i); /* a float by its bits */

@@ -1,14 +1,22 @@
-/* model.json, read and written. jansson reads the text; it keeps no positions, so the reader remembers the path to where it is
- * ("nodes", 3, "in") and finds the line by walking the text along it when a message is written, and never before.
- * Nodes stand in order, each value is defined before it is used, and every key is known or an error. */
+/* model.json, read and written. jansson reads the text; it keeps no positions, so the reader remembers the
+ * path to where it is
+ * ("nodes", 3, "in") and finds the line by walking the text along it when a message is written, and never
+ * before. Nodes stand in order, each value is defined before it is used, and every key is known or an error.
+ */
 #include "internal.h"
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
 
 enum { MAX_DEPTH = 6 };
-typedef struct { const char *key; size_t index; } step; /* key NULL: an index */
-typedef struct { const char *section, *key; size_t index; } origin;
+typedef struct {
+    const char *key;
+    size_t index;
+} step; /* key NULL: an index */
+typedef struct {
+    const char *section, *key;
+    size_t index;
+} origin;
 
 typedef struct {
     const char *file, *text;
@@ -18,7 +26,7 @@ typedef struct {
     ccc_map values;
     step path[MAX_DEPTH];
     unsigned depth;
-    origin *from;            /* from[node]: where it stands */
+    origin *from; /* from[node]: where it stands */
     uint32_t cap_from;
 } reader;
 
@@ -99,8 +107,9 @@ __attribute__((format(printf, 2, 3))) static ccc_status bad(reader *r, const cha
     va_end(ap);
     path[0] = 0;
     for (unsigned i = 0; i < r->depth && n < sizeof path; i++) {
-        int more = r->path[i].key ? snprintf(path + n, sizeof path - n, "%s%.40s", i ? "." : "", r->path[i].key)
-                                  : snprintf(path + n, sizeof path - n, "[%zu]", r->path[i].index);
+        int more = r->path[i].key
+                       ? snprintf(path + n, sizeof path - n, "%s%.40s", i ? "." : "", r->path[i].key)
+                       : snprintf(path + n, sizeof path - n, "[%zu]", r->path[i].index);
         n += more > 0 ? (size_t)more : 0;
     }
     ccc_fail(r->err, CCC_E_PARSE, "%s%s%s", path, *path ? ": " : "", msg);
@@ -138,12 +147,14 @@ static ccc_status want_int(reader *r, const json_t *j, int64_t *out)
     return CCC_OK;
 }
 
-/* The member `key`, or NULL. With *path at it on success, so that the caller can complain about it and then leave. */
+/* The member `key`, or NULL. With *path at it on success, so that the caller can complain about it and then
+ * leave. */
 static ccc_status section(reader *r, const json_t *root, const char *key, bool is_array, json_t **out)
 {
     *out = json_object_get(root, key);
     enter(r, key);
-    if (*out && (is_array ? !json_is_array(*out) : !json_is_object(*out))) return bad(r, is_array ? "must be an array" : "must be an object");
+    if (*out && (is_array ? !json_is_array(*out) : !json_is_object(*out)))
+        return bad(r, is_array ? "must be an array" : "must be an object");
     return CCC_OK;
 }
 
@@ -169,7 +180,8 @@ static ccc_status remember(reader *r, ccc_nid nid, origin o)
 static ccc_status define(reader *r, const char *name, ccc_val v)
 {
     if (ccc_map_find(&r->values, name)) return bad(r, "value '%.60s' is defined twice", name);
-    if (!ccc_is_number(name) && !(r->g->value[v].name = ccc_arena_strdup(r->g->mem, name))) return ccc_nomem(r->err);
+    if (!ccc_is_number(name) && !(r->g->value[v].name = ccc_arena_strdup(r->g->mem, name)))
+        return ccc_nomem(r->err);
     char *key = ccc_arena_strdup(r->mem, name);
     return key && ccc_map_put(&r->values, key, v) ? CCC_OK : ccc_nomem(r->err);
 }
@@ -179,7 +191,8 @@ static ccc_status leaves(reader *r, json_t *object, const char *key, ccc_op op)
 {
     const char *name;
     json_t *j;
-    json_object_foreach(object, name, j) {
+    json_object_foreach(object, name, j)
+    {
         ccc_type type;
         ccc_val v;
         ccc_attr_arg attr = {"name", {.s = name}};
@@ -199,7 +212,9 @@ static bool defines(const json_t *node, const char *name)
     const json_t *out = json_object_get(node, "out");
     if (json_is_string(out)) return strcmp(json_string_value(out), name) == 0;
     for (size_t i = 0; i < json_array_size(out); i++)
-        if (json_is_string(json_array_get(out, i)) && strcmp(json_string_value(json_array_get(out, i)), name) == 0) return true;
+        if (json_is_string(json_array_get(out, i)) &&
+            strcmp(json_string_value(json_array_get(out, i)), name) == 0)
+            return true;
     return false;
 }
 
@@ -211,7 +226,8 @@ static ccc_status value(reader *r, const json_t *j, const json_t *nodes, size_t 
     if (*out) return CCC_OK;
     for (size_t i = index; i < json_array_size(nodes); i++)
         if (defines(json_array_get(nodes, i), name))
-            return bad(r, "'%.60s' is used before nodes[%zu] defines it: nodes come in order, without cycles", name, i);
+            return bad(r, "'%.60s' is used before nodes[%zu] defines it: nodes come in order, without cycles",
+                       name, i);
     return bad(r, "unknown value '%.60s'", name);
 }
 
@@ -228,13 +244,16 @@ static ccc_status attr(reader *r, const json_t *j, ccc_attr_kind kind, ccc_attr 
 {
     const char *name;
     switch (kind) {
-    case CCC_ATTR_INT: return want_int(r, j, &out->i);
-    case CCC_ATTR_STR: return want_string(r, j, &out->s);
+    case CCC_ATTR_INT:
+        return want_int(r, j, &out->i);
+    case CCC_ATTR_STR:
+        return want_string(r, j, &out->s);
     case CCC_ATTR_FLOAT:
         if (!json_is_number(j)) return bad(r, "must be a number");
         out->f = json_number_value(j);
         return CCC_OK;
-    case CCC_ATTR_DTYPE: break;
+    case CCC_ATTR_DTYPE:
+        break;
     }
     CCC_TRY(want_string(r, j, &name));
     out->i = ccc_dtype_find(name);
@@ -242,10 +261,12 @@ static ccc_status attr(reader *r, const json_t *j, ccc_attr_kind kind, ccc_attr 
 }
 
 /* One key of a node that is not "op" or "out". */
-static ccc_status member(reader *r, line *s, const char *key, const json_t *j, const json_t *nodes, size_t index)
+static ccc_status member(reader *r, line *s, const char *key, const json_t *j, const json_t *nodes,
+                         size_t index)
 {
     if (strcmp(key, "in") == 0) {
-        if (!json_is_array(j) || json_array_size(j) > CCC_MAX_IN) return bad(r, "must be an array of at most %d names", CCC_MAX_IN);
+        if (!json_is_array(j) || json_array_size(j) > CCC_MAX_IN)
+            return bad(r, "must be an array of at most %d names", CCC_MAX_IN);
         for (s->n_in = 0; s->n_in < json_array_size(j); s->n_in++) {
             enter_at(r, s->n_in);
             CCC_TRY(value(r, json_array_get(j, s->n_in), nodes, index, &s->in[s->n_in]));
@@ -255,14 +276,16 @@ static ccc_status member(reader *r, line *s, const char *key, const json_t *j, c
     }
     if (strcmp(key, "type") == 0) {
         size_t n = json_is_array(j) ? json_array_size(j) : 1;
-        if (n != ccc_ops[s->op].n_out) return bad(r, "must be one type for each result of %s", ccc_ops[s->op].name);
+        if (n != ccc_ops[s->op].n_out)
+            return bad(r, "must be one type for each result of %s", ccc_ops[s->op].name);
         for (s->n_types = 0; s->n_types < n; s->n_types++)
             CCC_TRY(type_at(r, json_is_array(j) ? json_array_get(j, s->n_types) : j, &s->type[s->n_types]));
         return CCC_OK;
     }
     if (strcmp(key, "group") == 0) {
         CCC_TRY(want_int(r, j, &s->group));
-        return s->group >= 1 && s->group < r->g->n_groups ? CCC_OK : bad(r, "must be 1 to the number of groups");
+        return s->group >= 1 && s->group < r->g->n_groups ? CCC_OK
+                                                          : bad(r, "must be 1 to the number of groups");
     }
     int i = ccc_attr_find(s->op, key);
     if (i < 0) return bad(r, "unknown key: %s has no such attribute", ccc_ops[s->op].name);
@@ -274,13 +297,15 @@ static ccc_status results(reader *r, const json_t *out, const line *s, ccc_nid n
 {
     size_t n = json_is_array(out) ? json_array_size(out) : 1;
     enter(r, "out");
-    if (n != r->g->node[nid].n_out) return bad(r, "must be one name for each result of %s", ccc_ops[s->op].name);
+    if (n != r->g->node[nid].n_out)
+        return bad(r, "must be one name for each result of %s", ccc_ops[s->op].name);
     for (size_t i = 0; i < n; i++) {
         const char *name;
         ccc_val v = r->g->node[nid].out[i];
         CCC_TRY(want_string(r, json_is_array(out) ? json_array_get(out, i) : out, &name));
         CCC_TRY(define(r, name, v));
-        if (i < s->n_types && !ccc_type_equal(&s->type[i], &r->g->value[v].type)) return bad(r, "result %zu has another type than given", i + 1);
+        if (i < s->n_types && !ccc_type_equal(&s->type[i], &r->g->value[v].type))
+            return bad(r, "result %zu has another type than given", i + 1);
     }
     leave(r);
     return CCC_OK;
@@ -300,13 +325,15 @@ static ccc_status node(reader *r, const json_t *nodes, size_t index)
     s.op = ccc_op_find(name);
     if (s.op == CCC_N_OPS) return bad(r, "unknown op '%.60s'", name);
     leave(r);
-    json_object_foreach(object, key, j) {
+    json_object_foreach(object, key, j)
+    {
         if (strcmp(key, "op") == 0 || strcmp(key, "out") == 0) continue;
         enter(r, key);
         CCC_TRY(member(r, &s, key, j, nodes, index));
         leave(r);
     }
-    ccc_status status = ccc_graph_add(r->g, &v, s.op, s.in, s.n_in, s.attr, s.n_attrs, s.n_types ? &s.type[0] : NULL, NULL, r->err);
+    ccc_status status = ccc_graph_add(r->g, &v, s.op, s.in, s.n_in, s.attr, s.n_attrs,
+                                      s.n_types ? &s.type[0] : NULL, NULL, r->err);
     if (status != CCC_OK) return place(r, status);
     ccc_nid nid = r->g->value[v].def;
     r->g->node[nid].group = (uint32_t)s.group;
@@ -320,13 +347,15 @@ static ccc_status symbols(reader *r, json_t *object)
 {
     const char *name;
     json_t *j;
-    json_object_foreach(object, name, j) {
+    json_object_foreach(object, name, j)
+    {
         int64_t min = 0, max = 0;
         enter(r, name);
         if (!json_is_array(j) || json_array_size(j) != 2) return bad(r, "must be [least, most]");
         CCC_TRY(want_int(r, json_array_get(j, 0), &min));
         CCC_TRY(want_int(r, json_array_get(j, 1), &max));
-        if (!ccc_is_ident(name) || strlen(name) >= CCC_SYM_NAME) return bad(r, "the name of a symbol is a word of at most %d characters", CCC_SYM_NAME - 1);
+        if (!ccc_is_ident(name) || strlen(name) >= CCC_SYM_NAME)
+            return bad(r, "the name of a symbol is a word of at most %d characters", CCC_SYM_NAME - 1);
         if (r->g->n_sym == CCC_MAX_SYM) return bad(r, "more than %d symbols", CCC_MAX_SYM);
         if (ccc_graph_add_sym(r->g, name, min, max) < 0) return ccc_nomem(r->err);
         leave(r);
@@ -338,7 +367,8 @@ static ccc_status facts(reader *r, json_t *object)
 {
     const char *name, *text;
     json_t *j;
-    json_object_foreach(object, name, j) {
+    json_object_foreach(object, name, j)
+    {
         enter(r, name);
         CCC_TRY(want_string(r, j, &text));
         CCC_TRY(ccc_graph_set_fact(r->g, name, text, r->err));
@@ -363,7 +393,8 @@ static ccc_status outputs(reader *r, json_t *object)
 {
     const char *name;
     json_t *j;
-    json_object_foreach(object, name, j) {
+    json_object_foreach(object, name, j)
+    {
         ccc_val v;
         enter(r, name);
         CCC_TRY(value(r, j, NULL, 0, &v));
@@ -375,7 +406,8 @@ static ccc_status outputs(reader *r, json_t *object)
 
 static ccc_status header(reader *r, json_t *root)
 {
-    static const char *const known[] = {"ccc_model", "name", "symbols", "facts", "groups", "inputs", "weights", "nodes", "outputs"};
+    static const char *const known[] = {"ccc_model", "name",    "symbols", "facts",  "groups",
+                                        "inputs",    "weights", "nodes",   "outputs"};
     const char *key, *name;
     json_t *j;
     int64_t version = 0;
@@ -389,7 +421,8 @@ static ccc_status header(reader *r, json_t *root)
         return version > 1 ? CCC_E_VERSION : status;
     }
     leave(r);
-    json_object_foreach(root, key, j) {
+    json_object_foreach(root, key, j)
+    {
         unsigned i = 0;
         while (i < sizeof known / sizeof *known && strcmp(known[i], key) != 0) i++;
         enter(r, key);
@@ -448,8 +481,10 @@ static ccc_status parse(reader *r, size_t size_B)
     json_error_t e;
     json_t *root = json_loadb(r->text, size_B, JSON_REJECT_DUPLICATES, &e);
     if (!root) {
-        if (json_error_code(&e) == json_error_out_of_memory || !*e.text) return ccc_nomem(r->err); /* jansson is silent at times */
-        ccc_fail(r->err, CCC_E_PARSE, "%.200s:%d:%d: %.200s", r->file, e.line < 1 ? 1 : e.line, e.column < 1 ? 1 : e.column, e.text);
+        if (json_error_code(&e) == json_error_out_of_memory || !*e.text)
+            return ccc_nomem(r->err); /* jansson is silent at times */
+        ccc_fail(r->err, CCC_E_PARSE, "%.200s:%d:%d: %.200s", r->file, e.line < 1 ? 1 : e.line,
+                 e.column < 1 ? 1 : e.column, e.text);
         if (r->err) r->err->line = e.line < 1 ? 1 : e.line, r->err->col = e.column < 1 ? 1 : e.column;
         return CCC_E_PARSE;
     }
@@ -463,7 +498,8 @@ ccc_status ccc_json_read(ccc_graph **out, const char *text, size_t size_B, const
     reader r = {.file = file ? file : "model.json", .err = err, .mem = ccc_arena_new()};
     r.values.mem = r.mem;
     ccc_status status = r.mem ? ccc_graph_new(&r.g, "", err) : ccc_nomem(err);
-    if (status == CCC_OK && !(r.text = ccc_arena_strndup(r.mem, text, size_B))) status = ccc_nomem(err); /* ends with a 0 byte */
+    if (status == CCC_OK && !(r.text = ccc_arena_strndup(r.mem, text, size_B)))
+        status = ccc_nomem(err); /* ends with a 0 byte */
     if (status == CCC_OK) status = parse(&r, size_B);
     ccc_arena_free(r.mem);
     if (status == CCC_OK) *out = r.g;

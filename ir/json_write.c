@@ -1,5 +1,5 @@
-/* model.json, written: one line a node, leaves among the others so that the order of nodes is kept. The same graph gives the
- * same bytes, and reading them back gives the same text form. */
+/* model.json, written: one line a node, leaves among the others so that the order of nodes is kept. The same
+ * graph gives the same bytes, and reading them back gives the same text form. */
 #include "internal.h"
 #include <inttypes.h>
 #include <string.h>
@@ -15,11 +15,18 @@ static void put_attr(ccc_buf *out, const ccc_attr_info *info, ccc_attr v)
     char buf[CCC_NUM_TEXT];
     ccc_buf_printf(out, ", \"%s\": ", info->name);
     switch (info->kind) {
-    case CCC_ATTR_INT: ccc_buf_printf(out, "%" PRId64, v.i); break;
-    case CCC_ATTR_STR: ccc_put_quoted(out, v.s); break;
-    case CCC_ATTR_DTYPE: ccc_buf_printf(out, "\"%s\"", ccc_dtype_name((ccc_dtype)v.i)); break;
+    case CCC_ATTR_INT:
+        ccc_buf_printf(out, "%" PRId64, v.i);
+        break;
+    case CCC_ATTR_STR:
+        ccc_put_quoted(out, v.s);
+        break;
+    case CCC_ATTR_DTYPE:
+        ccc_buf_printf(out, "\"%s\"", ccc_dtype_name((ccc_dtype)v.i));
+        break;
     case CCC_ATTR_FLOAT: /* with a point: -0 and numbers above 2^63 are no whole numbers of JSON */
-        ccc_buf_printf(out, "%s%s", ccc_double_text(v.f, buf), strpbrk(ccc_double_text(v.f, buf), ".e") ? "" : ".0");
+        ccc_buf_printf(out, "%s%s", ccc_double_text(v.f, buf),
+                       strpbrk(ccc_double_text(v.f, buf), ".e") ? "" : ".0");
         break;
     }
 }

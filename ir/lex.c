@@ -1,5 +1,6 @@
-/* The lexer of the text form, and the one reader of types, which model.json uses as well. There is no token stream: a caller
- * asks for what it wants next. Positions are found by counting lines when a message is written, and never before. */
+/* The lexer of the text form, and the one reader of types, which model.json uses as well. There is no token
+ * stream: a caller asks for what it wants next. Positions are found by counting lines when a message is
+ * written, and never before. */
 #include "internal.h"
 #include <limits.h>
 #include <string.h>
@@ -93,13 +94,16 @@ ccc_status ccc_lex_string(ccc_lex *l, ccc_arena *mem, const char **out)
     for (size_t i = 0; i < n; i++, l->p++) {
         if (*l->p == '\\' && l->p + 1 < l->end) {
             l->p++;
-            if (*l->p != '"' && *l->p != '\\') return ccc_lex_fail(l, l->p - 1, "unknown escape: only \\\" and \\\\ are known");
+            if (*l->p != '"' && *l->p != '\\')
+                return ccc_lex_fail(l, l->p - 1, "unknown escape: only \\\" and \\\\ are known");
         }
-        if ((unsigned char)*l->p < 0x20) return ccc_lex_fail(l, l->p, "a control character or the end of the line in a string");
+        if ((unsigned char)*l->p < 0x20)
+            return ccc_lex_fail(l, l->p, "a control character or the end of the line in a string");
         s[i] = *l->p;
     }
     if (l->p == l->end) return ccc_lex_fail(l, begin, "this string has no end");
-    if (!ccc_is_printable(s)) return ccc_lex_fail(l, begin, "this string is not UTF-8 without control characters");
+    if (!ccc_is_printable(s))
+        return ccc_lex_fail(l, begin, "this string is not UTF-8 without control characters");
     l->p++;
     *out = s;
     return CCC_OK;
@@ -114,7 +118,8 @@ ccc_status ccc_lex_int(ccc_lex *l, int64_t *out)
     if (p == l->end || !is_digit(*p)) return ccc_lex_fail(l, l->p, "expected a whole number");
     int64_t v = 0;
     for (; p < l->end && is_digit(*p); p++)
-        if (__builtin_mul_overflow(v, (int64_t)10, &v) || __builtin_add_overflow(v, (int64_t)((*p - '0') * (negative ? -1 : 1)), &v))
+        if (__builtin_mul_overflow(v, (int64_t)10, &v) ||
+            __builtin_add_overflow(v, (int64_t)((*p - '0') * (negative ? -1 : 1)), &v))
             return ccc_lex_fail(l, l->p, "this number is too large");
     l->p = p;
     *out = v;
@@ -173,11 +178,13 @@ static ccc_status type_in(ccc_lex *l, const ccc_graph *g, ccc_arena *mem, ccc_ty
     ccc_lex_skip(l);
     const char *at = l->p;
     CCC_TRY(ccc_lex_ident(l, mem, "a type, such as f32[T,576]", &name));
-    const char *dot = strchr(name, '.'), *dtype = dot ? ccc_arena_strndup(mem, name, (size_t)(dot - name)) : name;
+    const char *dot = strchr(name, '.'),
+               *dtype = dot ? ccc_arena_strndup(mem, name, (size_t)(dot - name)) : name;
     if (!dtype) return ccc_nomem(l->err);
     *out = (ccc_type){.dtype = (uint8_t)ccc_dtype_find(dtype)};
     if (out->dtype == CCC_NONE) return ccc_lex_fail(l, at, "unknown dtype '%.60s'", dtype);
-    while (dot && out->layout < CCC_N_LAYOUTS && strcmp(ccc_layout_name(out->layout), dot + 1) != 0) out->layout++;
+    while (dot && out->layout < CCC_N_LAYOUTS && strcmp(ccc_layout_name(out->layout), dot + 1) != 0)
+        out->layout++;
     if (out->layout == CCC_N_LAYOUTS) return ccc_lex_fail(l, at, "unknown layout '%.60s'", dot + 1);
     CCC_TRY(ccc_lex_want(l, "["));
     if (ccc_lex_take(l, "]")) return CCC_OK;

@@ -1,8 +1,8 @@
 /* The text form, read. Statements are told apart by their first token, so lines may be broken anywhere:
  *     graph NAME | sym T 1..8192 | fact KEY = "VALUE" | group 1 "PASS" | return NAME = %v, ...
  *     %result = op %operand, %operand "NAME" {attr = value, ...} : TYPE @GROUP
- * A value, symbol or group is named before it is used. What has been read is verified, and a failure is reported where the
- * node that it blames stands. */
+ * A value, symbol or group is named before it is used. What has been read is verified, and a failure is
+ * reported where the node that it blames stands. */
 #include "internal.h"
 #include <inttypes.h>
 #include <string.h>
@@ -10,9 +10,9 @@
 typedef struct {
     ccc_lex l;
     ccc_graph *g;
-    ccc_arena *mem;          /* of this parse */
+    ccc_arena *mem; /* of this parse */
     ccc_map values;
-    const char **at;         /* at[node]: where it stands */
+    const char **at; /* at[node]: where it stands */
     uint32_t cap_at;
     bool returned;
 } parser;
@@ -43,7 +43,9 @@ static ccc_status value(parser *p, ccc_val *out)
     const char *at = p->l.p;
     CCC_TRY(value_name(p, &name));
     *out = ccc_map_find(&p->values, name);
-    return *out ? CCC_OK : ccc_lex_fail(&p->l, at, "unknown value %%%.60s: a value is defined before it is used", name);
+    return *out
+               ? CCC_OK
+               : ccc_lex_fail(&p->l, at, "unknown value %%%.60s: a value is defined before it is used", name);
 }
 
 static ccc_status number(parser *p, double *out)
@@ -51,7 +53,8 @@ static ccc_status number(parser *p, double *out)
     ccc_lex_skip(&p->l);
     const char *end = p->l.p;
     while (end < p->l.end && *end && strchr("0123456789+-.eE", *end)) end++;
-    if (!ccc_double_parse(p->l.p, (size_t)(end - p->l.p), out)) return ccc_lex_fail(&p->l, p->l.p, "expected a finite number");
+    if (!ccc_double_parse(p->l.p, (size_t)(end - p->l.p), out))
+        return ccc_lex_fail(&p->l, p->l.p, "expected a finite number");
     p->l.p = end;
     return CCC_OK;
 }
@@ -60,10 +63,14 @@ static ccc_status attr_value(parser *p, ccc_attr_kind kind, ccc_attr *out)
 {
     const char *name;
     switch (kind) {
-    case CCC_ATTR_INT: return ccc_lex_int(&p->l, &out->i);
-    case CCC_ATTR_FLOAT: return number(p, &out->f);
-    case CCC_ATTR_STR: return ccc_lex_string(&p->l, p->mem, &out->s);
-    case CCC_ATTR_DTYPE: break;
+    case CCC_ATTR_INT:
+        return ccc_lex_int(&p->l, &out->i);
+    case CCC_ATTR_FLOAT:
+        return number(p, &out->f);
+    case CCC_ATTR_STR:
+        return ccc_lex_string(&p->l, p->mem, &out->s);
+    case CCC_ATTR_DTYPE:
+        break;
     }
     ccc_lex_skip(&p->l);
     const char *at = p->l.p;
@@ -83,7 +90,8 @@ static ccc_status attrs(parser *p, ccc_op op, ccc_attr_arg *out, unsigned *n)
         int i = ccc_attr_find(op, name);
         if (i < 0) return ccc_lex_fail(&p->l, at, "%s has no attribute '%.60s'", ccc_ops[op].name, name);
         for (unsigned k = 0; k < *n; k++)
-            if (strcmp(out[k].name, name) == 0) return ccc_lex_fail(&p->l, at, "attribute '%s' is given twice", name);
+            if (strcmp(out[k].name, name) == 0)
+                return ccc_lex_fail(&p->l, at, "attribute '%s' is given twice", name);
         CCC_TRY(ccc_lex_want(&p->l, "="));
         CCC_TRY(attr_value(p, ccc_ops[op].attr[i].kind, &out[*n].v));
         out[(*n)++].name = name;
@@ -119,7 +127,8 @@ static ccc_status results_and_op(parser *p, line *s)
     s->op = ccc_op_find(name);
     if (s->op == CCC_N_OPS) return ccc_lex_fail(&p->l, at, "unknown op '%.60s'", name);
     if (s->n_results != ccc_ops[s->op].n_out)
-        return ccc_lex_fail(&p->l, s->at, "%s has %u results, not %u", name, ccc_ops[s->op].n_out, s->n_results);
+        return ccc_lex_fail(&p->l, s->at, "%s has %u results, not %u", name, ccc_ops[s->op].n_out,
+                            s->n_results);
     return CCC_OK;
 }
 
@@ -133,7 +142,8 @@ static ccc_status operands_and_attrs(parser *p, line *s)
 {
     if (next_is(p, '%')) {
         do {
-            if (s->n_in == CCC_MAX_IN) return ccc_lex_fail(&p->l, p->l.p, "more than %d operands", CCC_MAX_IN);
+            if (s->n_in == CCC_MAX_IN)
+                return ccc_lex_fail(&p->l, p->l.p, "more than %d operands", CCC_MAX_IN);
             CCC_TRY(value(p, &s->in[s->n_in]));
             s->n_in++;
         } while (ccc_lex_take(&p->l, ","));
@@ -171,7 +181,8 @@ static ccc_status add_node(parser *p, const line *s, uint32_t group)
     ccc_graph *g = p->g;
     ccc_val v;
     const char *name = ccc_is_number(s->result[0]) ? NULL : s->result[0];
-    ccc_status status = ccc_graph_add(g, &v, s->op, s->in, s->n_in, s->attr, s->n_attrs, s->n_types ? &s->type[0] : NULL, name, p->l.err);
+    ccc_status status = ccc_graph_add(g, &v, s->op, s->in, s->n_in, s->attr, s->n_attrs,
+                                      s->n_types ? &s->type[0] : NULL, name, p->l.err);
     if (status != CCC_OK) return ccc_err_place(p->l.err, status, p->l.file, p->l.start, s->at);
     ccc_nid nid = g->value[v].def;
     g->node[nid].group = group;
@@ -180,7 +191,8 @@ static ccc_status add_node(parser *p, const line *s, uint32_t group)
         if (i && !ccc_is_number(s->result[i]) && !(g->value[r].name = ccc_arena_strdup(g->mem, s->result[i])))
             return ccc_nomem(p->l.err);
         if (i < s->n_types && !ccc_type_equal(&s->type[i], &g->value[r].type))
-            return ccc_lex_fail(&p->l, s->at, "the type of result %u is not what %s yields", i + 1, ccc_ops[s->op].name);
+            return ccc_lex_fail(&p->l, s->at, "the type of result %u is not what %s yields", i + 1,
+                                ccc_ops[s->op].name);
         if (!ccc_map_put(&p->values, s->result[i], r)) return ccc_nomem(p->l.err);
     }
     if (!CCC_GROW(p->mem, p->at, nid, p->cap_at)) return ccc_nomem(p->l.err);
@@ -208,9 +220,11 @@ static ccc_status symbol(parser *p)
     CCC_TRY(ccc_lex_int(&p->l, &min));
     CCC_TRY(ccc_lex_want(&p->l, ".."));
     CCC_TRY(ccc_lex_int(&p->l, &max));
-    if (ccc_graph_find_sym(p->g, name) >= 0) return ccc_lex_fail(&p->l, at, "symbol '%s' is defined twice", name);
+    if (ccc_graph_find_sym(p->g, name) >= 0)
+        return ccc_lex_fail(&p->l, at, "symbol '%s' is defined twice", name);
     if (p->g->n_sym == CCC_MAX_SYM) return ccc_lex_fail(&p->l, at, "more than %d symbols", CCC_MAX_SYM);
-    if (strlen(name) >= CCC_SYM_NAME) return ccc_lex_fail(&p->l, at, "the name of a symbol has at most %d characters", CCC_SYM_NAME - 1);
+    if (strlen(name) >= CCC_SYM_NAME)
+        return ccc_lex_fail(&p->l, at, "the name of a symbol has at most %d characters", CCC_SYM_NAME - 1);
     return ccc_graph_add_sym(p->g, name, min, max) < 0 ? ccc_nomem(p->l.err) : CCC_OK;
 }
 
@@ -233,7 +247,8 @@ static ccc_status group(parser *p)
     ccc_lex_skip(&p->l);
     const char *at = p->l.p;
     CCC_TRY(ccc_lex_int(&p->l, &n));
-    if (n != p->g->n_groups) return ccc_lex_fail(&p->l, at, "groups are numbered in order: this one is %" PRIu32, p->g->n_groups);
+    if (n != p->g->n_groups)
+        return ccc_lex_fail(&p->l, at, "groups are numbered in order: this one is %" PRIu32, p->g->n_groups);
     CCC_TRY(ccc_lex_string(&p->l, p->mem, &pass));
     return ccc_graph_add_group(p->g, pass) ? CCC_OK : ccc_nomem(p->l.err);
 }
@@ -276,7 +291,9 @@ static ccc_status parse(parser *p)
     for (ccc_lex_skip(&p->l); p->l.p < p->l.end; ccc_lex_skip(&p->l)) CCC_TRY(statement(p));
     ccc_nid where;
     ccc_status status = ccc_verify_at(p->g, &where, p->l.err);
-    return status == CCC_OK ? CCC_OK : ccc_err_place(p->l.err, status, p->l.file, p->l.start, where ? p->at[where] : NULL);
+    return status == CCC_OK
+               ? CCC_OK
+               : ccc_err_place(p->l.err, status, p->l.file, p->l.start, where ? p->at[where] : NULL);
 }
 
 ccc_status ccc_ir_parse(ccc_graph **out, const char *text, size_t size_B, const char *file, ccc_err *err)

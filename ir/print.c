@@ -1,5 +1,6 @@
-/* The text form, written. A value is printed by its name, or by its number: its place among all results, in the order of nodes.
- * The parser numbers values in the same way, which makes print o parse o print the same as print. */
+/* The text form, written. A value is printed by its name, or by its number: its place among all results, in
+ * the order of nodes. The parser numbers values in the same way, which makes print o parse o print the same
+ * as print. */
 #include "internal.h"
 #include <inttypes.h>
 #include <string.h>
@@ -41,10 +42,18 @@ static void put_attr(ccc_buf *out, const ccc_attr_info *info, ccc_attr v)
 {
     char buf[CCC_NUM_TEXT];
     switch (info->kind) {
-    case CCC_ATTR_INT: ccc_buf_printf(out, "%" PRId64, v.i); break;
-    case CCC_ATTR_FLOAT: ccc_buf_printf(out, "%s", ccc_double_text(v.f, buf)); break;
-    case CCC_ATTR_STR: ccc_put_quoted(out, v.s); break;
-    case CCC_ATTR_DTYPE: ccc_buf_printf(out, "%s", ccc_dtype_name((ccc_dtype)v.i)); break;
+    case CCC_ATTR_INT:
+        ccc_buf_printf(out, "%" PRId64, v.i);
+        break;
+    case CCC_ATTR_FLOAT:
+        ccc_buf_printf(out, "%s", ccc_double_text(v.f, buf));
+        break;
+    case CCC_ATTR_STR:
+        ccc_put_quoted(out, v.s);
+        break;
+    case CCC_ATTR_DTYPE:
+        ccc_buf_printf(out, "%s", ccc_dtype_name((ccc_dtype)v.i));
+        break;
     }
 }
 
@@ -68,7 +77,8 @@ static void put_node(ccc_buf *out, const ccc_graph *g, const ccc_names *names, c
         ccc_buf_printf(out, i ? ", " : " ");
         put_value(out, names, n->in[i]);
     }
-    unsigned first = op->n_attr && op->attr[0].kind == CCC_ATTR_STR && op->attr[0].required; /* a name stands alone */
+    unsigned first =
+        op->n_attr && op->attr[0].kind == CCC_ATTR_STR && op->attr[0].required; /* a name stands alone */
     if (first) {
         ccc_buf_put(out, " ", 1);
         ccc_put_quoted(out, n->attr[0].s);
@@ -93,7 +103,8 @@ static void put_head(ccc_buf *out, const ccc_graph *g)
     ccc_put_quoted(out, g->name);
     ccc_buf_put(out, "\n", 1);
     for (uint32_t i = 0; i < g->n_sym; i++)
-        ccc_buf_printf(out, "sym %s %" PRId64 "..%" PRId64 "\n", g->sym[i].name, g->sym[i].min, g->sym[i].max);
+        ccc_buf_printf(out, "sym %s %" PRId64 "..%" PRId64 "\n", g->sym[i].name, g->sym[i].min,
+                       g->sym[i].max);
     for (uint32_t i = 0; i < g->n_facts; i++) {
         ccc_buf_printf(out, "fact ");
         put_name(out, g->fact[i].key);

@@ -1,4 +1,5 @@
-/* Text of small things: names, numbers that read back exactly, quoted strings, and the map from names to numbers. */
+/* Text of small things: names, numbers that read back exactly, quoted strings, and the map from names to
+ * numbers. */
 #include "internal.h"
 #include <errno.h>
 #include <locale.h>
@@ -29,9 +30,14 @@ bool ccc_is_printable(const char *s)
 {
     const unsigned char *p = (const unsigned char *)s;
     while (*p) {
-        unsigned more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : *p >= 0xe0 && *p < 0xf0 ? 2 : *p >= 0xf0 && *p < 0xf5 ? 3 : 9;
+        unsigned more = *p < 0x80                 ? 0
+                        : *p >= 0xc2 && *p < 0xe0 ? 1
+                        : *p >= 0xe0 && *p < 0xf0 ? 2
+                        : *p >= 0xf0 && *p < 0xf5 ? 3
+                                                  : 9;
         if (more == 9 || *p < 0x20 || *p == 0x7f) return false;
-        if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+        if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+            (p[0] == 0xf4 && p[1] > 0x8f))
             return false; /* overlong, a surrogate, or above U+10FFFF */
         p++;
         for (; more; more--, p++)
@@ -52,7 +58,8 @@ void ccc_put_quoted(ccc_buf *out, const char *s)
 
 const char *ccc_value_text(const ccc_graph *g, ccc_val v, char buf[CCC_TYPE_TEXT])
 {
-    if (v < g->n_values && g->value[v].name && *g->value[v].name) snprintf(buf, CCC_TYPE_TEXT, "%%%.100s", g->value[v].name);
+    if (v < g->n_values && g->value[v].name && *g->value[v].name)
+        snprintf(buf, CCC_TYPE_TEXT, "%%%.100s", g->value[v].name);
     else snprintf(buf, CCC_TYPE_TEXT, "%%%u", v);
     return buf;
 }

@@ -1,5 +1,6 @@
-/* Dims and types: a dim is a*sym + b, perhaps ceil-divided or rounded up. There is one form for each dim (a constant has no
- * symbol and is linear), so that equality is equality of fields; ccc_type_check says what does not keep to it. */
+/* Dims and types: a dim is a*sym + b, perhaps ceil-divided or rounded up. There is one form for each dim (a
+ * constant has no symbol and is linear), so that equality is equality of fields; ccc_type_check says what
+ * does not keep to it. */
 #include "internal.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -73,7 +74,10 @@ int64_t ccc_type_last(const ccc_type *t)
 
 /* ---- text */
 
-typedef struct { char *buf; size_t n, cap; } text;
+typedef struct {
+    char *buf;
+    size_t n, cap;
+} text;
 
 __attribute__((format(printf, 2, 3))) static void put(text *t, const char *fmt, ...)
 {
@@ -124,19 +128,23 @@ static ccc_status check_dim(const ccc_graph *g, ccc_dim d, const char *shown, cc
         if (d.b < 1) return ccc_fail(err, CCC_E_TYPE, "type %s: a constant dim must be 1 or larger", shown);
         return CCC_OK;
     }
-    if ((uint32_t)d.sym >= g->n_sym) return ccc_fail(err, CCC_E_TYPE, "type %s: a dim names an unknown symbol", shown);
+    if ((uint32_t)d.sym >= g->n_sym)
+        return ccc_fail(err, CCC_E_TYPE, "type %s: a dim names an unknown symbol", shown);
     if (d.a < 1) return ccc_fail(err, CCC_E_TYPE, "type %s: a symbol's factor must be 1 or larger", shown);
     if (d.kind > CCC_DIM_ROUNDUP || (d.kind == CCC_DIM_LINEAR) != (d.by == 0) || d.by < 0 || d.by > MAX_BY)
         return ccc_fail(err, CCC_E_TYPE, "type %s: a divisor must be 1 to %d", shown, MAX_BY);
     if (dim_at(d, g->sym[d.sym].min) < 0 || d.a * g->sym[d.sym].min + d.b < 0)
-        return ccc_fail(err, CCC_E_TYPE, "type %s: a dim is negative where %s is %" PRId64, shown, g->sym[d.sym].name, g->sym[d.sym].min);
+        return ccc_fail(err, CCC_E_TYPE, "type %s: a dim is negative where %s is %" PRId64, shown,
+                        g->sym[d.sym].name, g->sym[d.sym].min);
     return CCC_OK;
 }
 
 ccc_status ccc_type_check(const ccc_graph *g, const ccc_type *t, ccc_err *err)
 {
-    if (t->dtype == CCC_NONE || t->dtype >= CCC_N_DTYPES || t->rank > CCC_MAX_RANK || t->layout >= CCC_N_LAYOUTS)
-        return ccc_fail(err, CCC_E_TYPE, "a type has no dtype, a rank above %d or an unknown layout", CCC_MAX_RANK);
+    if (t->dtype == CCC_NONE || t->dtype >= CCC_N_DTYPES || t->rank > CCC_MAX_RANK ||
+        t->layout >= CCC_N_LAYOUTS)
+        return ccc_fail(err, CCC_E_TYPE, "a type has no dtype, a rank above %d or an unknown layout",
+                        CCC_MAX_RANK);
     char shown[CCC_TYPE_TEXT];
     ccc_type_text(g, t, shown);
     int64_t elems = 1;
@@ -148,11 +156,16 @@ ccc_status ccc_type_check(const ccc_graph *g, const ccc_type *t, ccc_err *err)
     int64_t last = ccc_type_last(t);
     int block = ccc_dtype_block(t->dtype);
     if (block > 1 && (last < 0 || last % block))
-        return ccc_fail(err, CCC_E_TYPE, "type %s: the last dim must be a multiple of %d, the elements of a block", shown, block);
+        return ccc_fail(err, CCC_E_TYPE,
+                        "type %s: the last dim must be a multiple of %d, the elements of a block", shown,
+                        block);
     if (t->layout != CCC_LAYOUT_ROW) {
         bool fixed = t->rank == 3;
         for (unsigned i = 0; i < t->rank; i++) fixed = fixed && ccc_dim_is_const(t->dim[i], NULL);
-        if (!fixed) return ccc_fail(err, CCC_E_TYPE, "type %s: a KV cache must be [kv_heads,block_size,head_size], all constant", shown);
+        if (!fixed)
+            return ccc_fail(err, CCC_E_TYPE,
+                            "type %s: a KV cache must be [kv_heads,block_size,head_size], all constant",
+                            shown);
     }
     return CCC_OK;
 }

@@ -1,5 +1,6 @@
-/* The verifier: every rule that a graph keeps, one message each. Rules of one node (operands defined before it, types as its op
- * infers them) are checked in one walk; then names, state and groups of the whole graph, each in time linear in the graph. */
+/* The verifier: every rule that a graph keeps, one message each. Rules of one node (operands defined before
+ * it, types as its op infers them) are checked in one walk; then names, state and groups of the whole graph,
+ * each in time linear in the graph. */
 #include "internal.h"
 #include <inttypes.h>
 #include <math.h>
@@ -22,7 +23,8 @@ __attribute__((format(printf, 3, 4))) static ccc_status blame(check *c, ccc_nid 
     va_end(ap);
     c->where = n;
     const ccc_node *node = &c->g->node[n];
-    return ccc_fail(c->err, CCC_E_TYPE, "%s (%s): %s", ccc_value_text(c->g, node->out[0], name), ccc_ops[node->op].name, msg);
+    return ccc_fail(c->err, CCC_E_TYPE, "%s (%s): %s", ccc_value_text(c->g, node->out[0], name),
+                    ccc_ops[node->op].name, msg);
 }
 
 /* ---- one node */
@@ -34,7 +36,8 @@ static ccc_status check_attrs(check *c, ccc_nid nid)
     for (unsigned i = 0; i < op->n_attr; i++) {
         if (op->attr[i].kind != CCC_ATTR_STR) continue;
         if (!n->attr[i].s) return blame(c, nid, "attribute %s has no text", op->attr[i].name);
-        if (!ccc_is_printable(n->attr[i].s)) return blame(c, nid, "attribute %s is not UTF-8 without control characters", op->attr[i].name);
+        if (!ccc_is_printable(n->attr[i].s))
+            return blame(c, nid, "attribute %s is not UTF-8 without control characters", op->attr[i].name);
     }
     return CCC_OK;
 }
@@ -50,20 +53,26 @@ static ccc_status check_links(check *c, ccc_nid nid)
     }
     if (n->n_out != ccc_ops[n->op].n_out || n->n_in > CCC_MAX_IN) {
         c->where = nid;
-        return ccc_fail(c->err, CCC_E_TYPE, "node %" PRIu32 " (%s) has the wrong number of results or operands", nid, ccc_ops[n->op].name);
+        return ccc_fail(c->err, CCC_E_TYPE,
+                        "node %" PRIu32 " (%s) has the wrong number of results or operands", nid,
+                        ccc_ops[n->op].name);
     }
     for (unsigned i = 0; i < n->n_out; i++) {
         ccc_val v = n->out[i];
         if (v == 0 || v >= g->n_values || g->value[v].def != nid || g->value[v].result != i) {
             c->where = nid;
-            return ccc_fail(c->err, CCC_E_TYPE, "node %" PRIu32 " (%s): result %u is not its own", nid, ccc_ops[n->op].name, i + 1);
+            return ccc_fail(c->err, CCC_E_TYPE, "node %" PRIu32 " (%s): result %u is not its own", nid,
+                            ccc_ops[n->op].name, i + 1);
         }
-        if (g->value[v].name && !ccc_is_printable(g->value[v].name)) return blame(c, nid, "its name is not UTF-8 without control characters");
+        if (g->value[v].name && !ccc_is_printable(g->value[v].name))
+            return blame(c, nid, "its name is not UTF-8 without control characters");
     }
     for (unsigned i = 0; i < n->n_in; i++) {
-        if (n->in[i] == 0 || n->in[i] >= g->n_values) return blame(c, nid, "operand %u names no value", i + 1);
+        if (n->in[i] == 0 || n->in[i] >= g->n_values)
+            return blame(c, nid, "operand %u names no value", i + 1);
         if (g->value[n->in[i]].def >= nid || g->value[n->in[i]].def == 0)
-            return blame(c, nid, "operand %u (%s) is defined later: nodes are not in topological order", i + 1, ccc_value_text(g, n->in[i], name));
+            return blame(c, nid, "operand %u (%s) is defined later: nodes are not in topological order",
+                         i + 1, ccc_value_text(g, n->in[i], name));
     }
     if (n->group >= g->n_groups) return blame(c, nid, "group %" PRIu32 " is unknown", n->group);
     return CCC_OK;
@@ -78,7 +87,8 @@ static ccc_status check_types(check *c, ccc_nid nid)
     ccc_err inner = {0};
     for (unsigned i = 0; i < n->n_out; i++) {
         out[i] = g->value[n->out[i]].type;
-        if (out[i].rank > CCC_MAX_RANK) return blame(c, nid, "result %u has more than %d dims", i + 1, CCC_MAX_RANK);
+        if (out[i].rank > CCC_MAX_RANK)
+            return blame(c, nid, "result %u has more than %d dims", i + 1, CCC_MAX_RANK);
     }
     ccc_status status = ccc_op_infer(g, n, out, &inner);
     size_t said = strlen(ccc_ops[n->op].name); /* "matmul: message": blame names the op */
@@ -86,8 +96,8 @@ static ccc_status check_types(check *c, ccc_nid nid)
     if (status != CCC_OK) return blame(c, nid, "%s", inner.msg + (said ? said + 2 : 0));
     for (unsigned i = 0; i < n->n_out; i++)
         if (!ccc_type_equal(&out[i], &g->value[n->out[i]].type))
-            return blame(c, nid, "result %u is %s, and should be %s", i + 1, ccc_type_text(g, &g->value[n->out[i]].type, is),
-                         ccc_type_text(g, &out[i], should));
+            return blame(c, nid, "result %u is %s, and should be %s", i + 1,
+                         ccc_type_text(g, &g->value[n->out[i]].type, is), ccc_type_text(g, &out[i], should));
     return CCC_OK;
 }
 
@@ -99,17 +109,26 @@ static ccc_status check_head(check *c)
     if (g->n_sym > CCC_MAX_SYM) return ccc_fail(c->err, CCC_E_TYPE, "more than %d symbols", CCC_MAX_SYM);
     for (uint32_t i = 0; i < g->n_sym; i++) {
         const ccc_sym *s = &g->sym[i];
-        if (!ccc_is_ident(s->name) || strlen(s->name) >= CCC_SYM_NAME) return ccc_fail(c->err, CCC_E_TYPE, "symbol %" PRIu32 " has no proper name", i);
-        if (ccc_graph_find_sym(g, s->name) != (int)i) return ccc_fail(c->err, CCC_E_TYPE, "symbol %s is defined twice", s->name);
+        if (!ccc_is_ident(s->name) || strlen(s->name) >= CCC_SYM_NAME)
+            return ccc_fail(c->err, CCC_E_TYPE, "symbol %" PRIu32 " has no proper name", i);
+        if (ccc_graph_find_sym(g, s->name) != (int)i)
+            return ccc_fail(c->err, CCC_E_TYPE, "symbol %s is defined twice", s->name);
         if (s->min < 0 || s->max < s->min || s->max > INT32_MAX)
-            return ccc_fail(c->err, CCC_E_TYPE, "symbol %s: the range %" PRId64 "..%" PRId64 " must be inside 0..2147483647 and not empty", s->name, s->min, s->max);
+            return ccc_fail(c->err, CCC_E_TYPE,
+                            "symbol %s: the range %" PRId64 "..%" PRId64
+                            " must be inside 0..2147483647 and not empty",
+                            s->name, s->min, s->max);
     }
-    if (!ccc_is_printable(g->name)) return ccc_fail(c->err, CCC_E_TYPE, "the graph's name is not UTF-8 without control characters");
+    if (!ccc_is_printable(g->name))
+        return ccc_fail(c->err, CCC_E_TYPE, "the graph's name is not UTF-8 without control characters");
     for (uint32_t i = 0; i < g->n_facts; i++)
         if (!ccc_is_printable(g->fact[i].key) || !ccc_is_printable(g->fact[i].value))
-            return ccc_fail(c->err, CCC_E_TYPE, "fact %" PRIu32 " is not UTF-8 without control characters", i);
+            return ccc_fail(c->err, CCC_E_TYPE, "fact %" PRIu32 " is not UTF-8 without control characters",
+                            i);
     for (uint32_t i = 1; i < g->n_groups; i++)
-        if (!ccc_is_printable(g->group[i].pass)) return ccc_fail(c->err, CCC_E_TYPE, "group %" PRIu32 " is not UTF-8 without control characters", i);
+        if (!ccc_is_printable(g->group[i].pass))
+            return ccc_fail(c->err, CCC_E_TYPE, "group %" PRIu32 " is not UTF-8 without control characters",
+                            i);
     return CCC_OK;
 }
 
@@ -120,16 +139,22 @@ static ccc_status check_outputs(check *c)
     for (uint32_t i = 0; i < g->n_out; i++) {
         const char *name = g->out[i].name;
         ccc_val v = g->out[i].val;
-        if (!*name || !ccc_is_printable(name)) return ccc_fail(c->err, CCC_E_TYPE, "output %" PRIu32 " has no proper name", i);
-        if (v == 0 || v >= g->n_values) return ccc_fail(c->err, CCC_E_TYPE, "output '%.100s' names no value", name);
-        if (g->value[v].type.layout != CCC_LAYOUT_ROW) return ccc_fail(c->err, CCC_E_TYPE, "output '%.100s' is a cache: caches are updated in place", name);
-        if (ccc_map_find(&names, name)) return ccc_fail(c->err, CCC_E_TYPE, "two outputs have the name '%.100s'", name);
+        if (!*name || !ccc_is_printable(name))
+            return ccc_fail(c->err, CCC_E_TYPE, "output %" PRIu32 " has no proper name", i);
+        if (v == 0 || v >= g->n_values)
+            return ccc_fail(c->err, CCC_E_TYPE, "output '%.100s' names no value", name);
+        if (g->value[v].type.layout != CCC_LAYOUT_ROW)
+            return ccc_fail(c->err, CCC_E_TYPE, "output '%.100s' is a cache: caches are updated in place",
+                            name);
+        if (ccc_map_find(&names, name))
+            return ccc_fail(c->err, CCC_E_TYPE, "two outputs have the name '%.100s'", name);
         if (!ccc_map_put(&names, name, i + 1)) return ccc_nomem(c->err);
     }
     return CCC_OK;
 }
 
-/* Inputs and weights are bound by name: one name, one tensor. The same weight may be named by several nodes that agree. */
+/* Inputs and weights are bound by name: one name, one tensor. The same weight may be named by several nodes
+ * that agree. */
 static ccc_status check_leaf(check *c, ccc_map *names, ccc_map *layers, ccc_nid nid)
 {
     const ccc_node *n = &c->g->node[nid];
@@ -162,8 +187,10 @@ static ccc_status check_state(check *c)
         for (unsigned i = 0; i < g->node[n].n_in; i++) {
             ccc_val v = g->node[n].in[i];
             bool writes = i == 0 && ccc_ops[g->node[n].op].flags & CCC_STATEFUL;
-            if (writes && writer[v]) return blame(c, n, "%s is written a second time", ccc_value_text(g, v, name));
-            if (writer[v]) return blame(c, n, "%s is read after it was overwritten", ccc_value_text(g, v, name));
+            if (writes && writer[v])
+                return blame(c, n, "%s is written a second time", ccc_value_text(g, v, name));
+            if (writer[v])
+                return blame(c, n, "%s is read after it was overwritten", ccc_value_text(g, v, name));
         }
         if (ccc_ops[g->node[n].op].flags & CCC_STATEFUL) writer[g->node[n].in[0]] = n;
     }
@@ -178,7 +205,10 @@ static uint32_t root_of(uint32_t *parent, uint32_t i)
     return i;
 }
 
-typedef struct { ccc_nid anchor, first; unsigned anchors, parts; } group_info;
+typedef struct {
+    ccc_nid anchor, first;
+    unsigned anchors, parts;
+} group_info;
 
 static void join(uint32_t *parent, group_info *in, ccc_nid a, ccc_nid b)
 {
@@ -191,8 +221,10 @@ static void join(uint32_t *parent, group_info *in, ccc_nid a, ccc_nid b)
 static ccc_status join_readers(check *c, uint32_t *parent, group_info *info)
 {
     const ccc_graph *g = c->g;
-    ccc_nid *next = ccc_arena_alloc(c->mem, g->n_nodes * sizeof *next), *head = ccc_arena_alloc(c->mem, g->n_groups * sizeof *head);
-    ccc_nid *reader = ccc_arena_alloc(c->mem, g->n_values * sizeof *reader); /* by value: who read it last, while one group is looked at */
+    ccc_nid *next = ccc_arena_alloc(c->mem, g->n_nodes * sizeof *next),
+            *head = ccc_arena_alloc(c->mem, g->n_groups * sizeof *head);
+    ccc_nid *reader = ccc_arena_alloc(
+        c->mem, g->n_values * sizeof *reader); /* by value: who read it last, while one group is looked at */
     if (!next || !head || !reader) return ccc_nomem(c->err);
     for (ccc_nid n = g->n_nodes; n-- > 1;) {
         next[n] = head[g->node[n].group];
@@ -210,8 +242,8 @@ static ccc_status join_readers(check *c, uint32_t *parent, group_info *info)
     return CCC_OK;
 }
 
-/* One kernel a group: its nodes are connected by values, only ops that a kernel can hold are in it, and the op with the largest
- * rank is there once, unless all are elementwise. */
+/* One kernel a group: its nodes are connected by values, only ops that a kernel can hold are in it, and the
+ * op with the largest rank is there once, unless all are elementwise. */
 static ccc_status check_members(check *c)
 {
     const ccc_graph *g = c->g;
@@ -227,7 +259,8 @@ static ccc_status check_members(check *c)
             return blame(c, n, "is in group %" PRIu32 ", and cannot be a part of a kernel", node->group);
         in->parts++;
         if (!in->first) in->first = n;
-        if (!in->anchor || ccc_ops[node->op].rank > ccc_ops[g->node[in->anchor].op].rank) in->anchor = n, in->anchors = 0;
+        if (!in->anchor || ccc_ops[node->op].rank > ccc_ops[g->node[in->anchor].op].rank)
+            in->anchor = n, in->anchors = 0;
         if (ccc_ops[node->op].rank == ccc_ops[g->node[in->anchor].op].rank) in->anchors++;
         for (unsigned i = 0; i < node->n_in; i++) {
             ccc_nid d = g->value[node->in[i]].def;
@@ -244,9 +277,12 @@ static ccc_status check_members(check *c)
     return CCC_OK;
 }
 
-/* The graph with each group as one vertex has no cycle: else no order of kernels exists. Vertices are groups (1..n_groups-1) and
- * single nodes behind them; vertices without waiting operands are taken until none is left. */
-typedef struct { uint32_t *waiting, *head, *next, *to, n_edges; } contraction;
+/* The graph with each group as one vertex has no cycle: else no order of kernels exists. Vertices are groups
+ * (1..n_groups-1) and single nodes behind them; vertices without waiting operands are taken until none is
+ * left. */
+typedef struct {
+    uint32_t *waiting, *head, *next, *to, n_edges;
+} contraction;
 
 static uint32_t vertex(const ccc_graph *g, ccc_nid n)
 {
@@ -267,9 +303,12 @@ static ccc_status check_convex(check *c)
 {
     const ccc_graph *g = c->g;
     size_t n_vertices = (size_t)g->n_groups + g->n_nodes, n_edges = 1;
-    for (ccc_nid n = 1; n < g->n_nodes; n++) n_edges += 2 * (size_t)g->node[n].n_in; /* each operand, and each read before a write */
-    contraction k = {.waiting = ccc_arena_alloc(c->mem, n_vertices * 4), .head = ccc_arena_alloc(c->mem, n_vertices * 4),
-                     .next = ccc_arena_alloc(c->mem, n_edges * 4), .to = ccc_arena_alloc(c->mem, n_edges * 4)};
+    for (ccc_nid n = 1; n < g->n_nodes; n++)
+        n_edges += 2 * (size_t)g->node[n].n_in; /* each operand, and each read before a write */
+    contraction k = {.waiting = ccc_arena_alloc(c->mem, n_vertices * 4),
+                     .head = ccc_arena_alloc(c->mem, n_vertices * 4),
+                     .next = ccc_arena_alloc(c->mem, n_edges * 4),
+                     .to = ccc_arena_alloc(c->mem, n_edges * 4)};
     uint32_t *todo = ccc_arena_alloc(c->mem, n_vertices * 4), n_todo = 0, done = 0;
     ccc_nid *writer = ccc_arena_alloc(c->mem, g->n_values * sizeof *writer);
     if (!k.waiting || !k.head || !k.next || !k.to || !todo || !writer) return ccc_nomem(c->err);
@@ -288,7 +327,8 @@ static ccc_status check_convex(check *c)
             if (--k.waiting[k.to[e]] == 0) todo[n_todo++] = k.to[e];
     for (ccc_nid n = 1; n < g->n_nodes; n++)
         if (g->node[n].group && k.waiting[g->node[n].group])
-            return blame(c, n, "group %" PRIu32 " depends on a node that depends on the group", g->node[n].group);
+            return blame(c, n, "group %" PRIu32 " depends on a node that depends on the group",
+                         g->node[n].group);
     return CCC_OK;
 }
 

@@ -1,5 +1,5 @@
-/* irtool: the graph library on its own, for golden tests: reads a graph (text, or JSON when it begins with '{') from standard
- * input, and prints it as text or JSON. Errors go to standard error, exit status 1. */
+/* irtool: the graph library on its own, for golden tests: reads a graph (text, or JSON when it begins with
+ * '{') from standard input, and prints it as text or JSON. Errors go to standard error, exit status 1. */
 #include "../ir/ir.h"
 #include <stdio.h>
 #include <string.h>

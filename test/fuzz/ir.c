@@ -1,5 +1,5 @@
-/* Fuzzes both readers of graphs. What they accept must go through both forms unchanged, keep its hash, survive compaction, and,
- * if it is small, evaluate on zeros without harm. */
+/* Fuzzes both readers of graphs. What they accept must go through both forms unchanged, keep its hash,
+ * survive compaction, and, if it is small, evaluate on zeros without harm. */
 #include "../../ir/ir.h"
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +30,8 @@ static void evaluate(const ccc_graph *g)
     ccc_err err;
     for (ccc_val v = 1; v < g->n_values; v++) {
         double elems = 1;
-        for (unsigned i = 0; i < g->value[v].type.rank; i++) elems *= (double)ccc_dim_max(g, g->value[v].type.dim[i]);
+        for (unsigned i = 0; i < g->value[v].type.rank; i++)
+            elems *= (double)ccc_dim_max(g, g->value[v].type.dim[i]);
         if (elems > MOST_ELEMS) return;
     }
     for (uint32_t i = 0; i < g->n_sym; i++) args.sym_value[i] = g->sym[i].min;
@@ -45,7 +46,8 @@ static void round_trip(const ccc_graph *g, const ccc_buf *text, bool json)
     ccc_graph *h;
     require((json ? ccc_json_write : ccc_ir_print)(g, &form) == CCC_OK);
     require((json ? ccc_json_read : ccc_ir_parse)(&h, form.data, form.size_B, "form", NULL) == CCC_OK);
-    require(ccc_ir_print(h, &again) == CCC_OK && strcmp(text->data, again.data) == 0 && ccc_graph_hash(g) == ccc_graph_hash(h));
+    require(ccc_ir_print(h, &again) == CCC_OK && strcmp(text->data, again.data) == 0 &&
+            ccc_graph_hash(g) == ccc_graph_hash(h));
     ccc_graph_free(h);
     ccc_buf_free(&form);
     ccc_buf_free(&again);

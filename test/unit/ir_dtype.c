@@ -1,32 +1,68 @@
-/* Rounding to and reading of each dtype: exact cases, ties, overflow, subnormals, NaN; every code of the small ones, there and back. */
+/* Rounding to and reading of each dtype: exact cases, ties, overflow, subnormals, NaN; every code of the
+ * small ones, there and back. */
 #include "../../ir/ir.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <string.h>
 
-typedef struct { ccc_dtype d; float in, want; } rounding;
+typedef struct {
+    ccc_dtype d;
+    float in, want;
+} rounding;
 
 Test(ir_dtype, rounds_to_nearest_even)
 {
     static const rounding cases[] = {
-        {CCC_BF16, 1.00390625f, 1.0f}, {CCC_BF16, 1.01171875f, 1.015625f}, {CCC_BF16, 1.00390637f, 1.0078125f}, /* ties, just above */
-        {CCC_BF16, 3.4e38f, INFINITY}, {CCC_BF16, -0.0f, -0.0f}, {CCC_BF16, 1e-40f, 0x1p-133f},
-        {CCC_F16, 2049.0f, 2048.0f}, {CCC_F16, 2051.0f, 2052.0f}, {CCC_F16, 65504.0f, 65504.0f}, {CCC_F16, 65519.0f, 65504.0f},
-        {CCC_F16, 65520.0f, INFINITY}, {CCC_F16, -INFINITY, -INFINITY}, {CCC_F16, 0x1p-24f, 0x1p-24f}, {CCC_F16, 0x1p-25f, 0.0f},
-        {CCC_F16, 0x1.8p-25f, 0x1p-24f}, {CCC_F16, 0x1.ff8p-15f, 0x1.ff8p-15f}, {CCC_F16, 0x1.ffcp-15f, 0x1p-14f}, {CCC_F16, 0x1.fffp-15f, 0x1p-14f},
-        {CCC_E4M3, 448.0f, 448.0f}, {CCC_E4M3, 464.0f, 448.0f}, {CCC_E4M3, 1e9f, 448.0f}, {CCC_E4M3, -INFINITY, -448.0f},
-        {CCC_E4M3, 17.0f, 16.0f}, {CCC_E4M3, 19.0f, 20.0f}, {CCC_E4M3, 0x1p-9f, 0x1p-9f}, {CCC_E4M3, 0x1p-10f, 0.0f},
-        {CCC_E4M3, 0x1.8p-10f, 0x1p-9f}, {CCC_E4M3, 0x1.dp-7f, 0x1.cp-7f}, {CCC_E4M3, 0x1.fp-7f, 0x1p-6f},
-        {CCC_E5M2, 57344.0f, 57344.0f}, {CCC_E5M2, 61440.0f, 57344.0f}, {CCC_E5M2, INFINITY, 57344.0f}, {CCC_E5M2, 9.0f, 8.0f},
-        {CCC_E5M2, 11.0f, 12.0f}, {CCC_E5M2, 0x1p-16f, 0x1p-16f}, {CCC_E5M2, 0x1p-17f, 0.0f}, {CCC_E5M2, 0x1.000002p-17f, 0x1p-16f},
-        {CCC_F32, 0.1f, 0.1f}, {CCC_F64, 0.1f, 0.1f},
-        {CCC_I8, 2.5f, 2.0f}, {CCC_I8, 3.5f, 4.0f}, {CCC_I8, 200.0f, 127.0f}, {CCC_U8, -1.0f, 0.0f}, {CCC_I32, -3e9f, -2147483648.0f},
+        {CCC_BF16, 1.00390625f, 1.0f},
+        {CCC_BF16, 1.01171875f, 1.015625f},
+        {CCC_BF16, 1.00390637f, 1.0078125f}, /* ties, just above */
+        {CCC_BF16, 3.4e38f, INFINITY},
+        {CCC_BF16, -0.0f, -0.0f},
+        {CCC_BF16, 1e-40f, 0x1p-133f},
+        {CCC_F16, 2049.0f, 2048.0f},
+        {CCC_F16, 2051.0f, 2052.0f},
+        {CCC_F16, 65504.0f, 65504.0f},
+        {CCC_F16, 65519.0f, 65504.0f},
+        {CCC_F16, 65520.0f, INFINITY},
+        {CCC_F16, -INFINITY, -INFINITY},
+        {CCC_F16, 0x1p-24f, 0x1p-24f},
+        {CCC_F16, 0x1p-25f, 0.0f},
+        {CCC_F16, 0x1.8p-25f, 0x1p-24f},
+        {CCC_F16, 0x1.ff8p-15f, 0x1.ff8p-15f},
+        {CCC_F16, 0x1.ffcp-15f, 0x1p-14f},
+        {CCC_F16, 0x1.fffp-15f, 0x1p-14f},
+        {CCC_E4M3, 448.0f, 448.0f},
+        {CCC_E4M3, 464.0f, 448.0f},
+        {CCC_E4M3, 1e9f, 448.0f},
+        {CCC_E4M3, -INFINITY, -448.0f},
+        {CCC_E4M3, 17.0f, 16.0f},
+        {CCC_E4M3, 19.0f, 20.0f},
+        {CCC_E4M3, 0x1p-9f, 0x1p-9f},
+        {CCC_E4M3, 0x1p-10f, 0.0f},
+        {CCC_E4M3, 0x1.8p-10f, 0x1p-9f},
+        {CCC_E4M3, 0x1.dp-7f, 0x1.cp-7f},
+        {CCC_E4M3, 0x1.fp-7f, 0x1p-6f},
+        {CCC_E5M2, 57344.0f, 57344.0f},
+        {CCC_E5M2, 61440.0f, 57344.0f},
+        {CCC_E5M2, INFINITY, 57344.0f},
+        {CCC_E5M2, 9.0f, 8.0f},
+        {CCC_E5M2, 11.0f, 12.0f},
+        {CCC_E5M2, 0x1p-16f, 0x1p-16f},
+        {CCC_E5M2, 0x1p-17f, 0.0f},
+        {CCC_E5M2, 0x1.000002p-17f, 0x1p-16f},
+        {CCC_F32, 0.1f, 0.1f},
+        {CCC_F64, 0.1f, 0.1f},
+        {CCC_I8, 2.5f, 2.0f},
+        {CCC_I8, 3.5f, 4.0f},
+        {CCC_I8, 200.0f, 127.0f},
+        {CCC_U8, -1.0f, 0.0f},
+        {CCC_I32, -3e9f, -2147483648.0f},
         {CCC_I64, 1e30f, 9223372036854775807.0f},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         float got = ccc_round_to(cases[i].d, cases[i].in);
-        cr_expect(memcmp(&got, &cases[i].want, sizeof got) == 0, "%s of %a: %a, not %a", ccc_dtype_name(cases[i].d), (double)cases[i].in,
-                  (double)got, (double)cases[i].want);
+        cr_expect(memcmp(&got, &cases[i].want, sizeof got) == 0, "%s of %a: %a, not %a",
+                  ccc_dtype_name(cases[i].d), (double)cases[i].in, (double)got, (double)cases[i].want);
     }
 }
 
@@ -36,11 +72,13 @@ Test(ir_dtype, nan_stays_nan)
     uint32_t signalling = 0x7f800001;
     float v;
     memcpy(&v, &signalling, sizeof v);
-    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) cr_expect(isnan(ccc_round_to(floats[i], v)), "%s", ccc_dtype_name(floats[i]));
+    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
+        cr_expect(isnan(ccc_round_to(floats[i], v)), "%s", ccc_dtype_name(floats[i]));
     cr_expect_eq(ccc_round_to(CCC_I32, NAN), 0);
 }
 
-/* Every code reads as a number that is stored as the same code, but NaN, and the infinities of e5m2, which saturate. */
+/* Every code reads as a number that is stored as the same code, but NaN, and the infinities of e5m2, which
+ * saturate. */
 static void there_and_back(ccc_dtype d, unsigned n_codes)
 {
     unsigned differ = 0;
@@ -103,7 +141,8 @@ Test(ir_dtype, sizes_and_names)
     cr_expect_eq(ccc_dtype_bytes(CCC_Q4_1, 576), 360);
     cr_expect_eq(ccc_dtype_bytes(CCC_I4, 6), 3);
     cr_expect_eq(ccc_dtype_bytes(CCC_F64, 3), 24);
-    for (unsigned d = CCC_NONE + 1; d < CCC_N_DTYPES; d++) cr_expect_eq(ccc_dtype_find(ccc_dtype_name((ccc_dtype)d)), d);
+    for (unsigned d = CCC_NONE + 1; d < CCC_N_DTYPES; d++)
+        cr_expect_eq(ccc_dtype_find(ccc_dtype_name((ccc_dtype)d)), d);
     cr_expect_eq(ccc_dtype_find("none"), CCC_NONE);
     cr_expect_eq(ccc_dtype_find("f8"), CCC_NONE);
     cr_expect(!ccc_dtype_is_float(CCC_Q8_0));

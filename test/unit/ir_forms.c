@@ -1,4 +1,5 @@
-/* Text and JSON forms: round trips of random graphs through both, numbers that read back exactly in any locale, and garbage. */
+/* Text and JSON forms: round trips of random graphs through both, numbers that read back exactly in any
+ * locale, and garbage. */
 #include "../../ir/ir.h"
 #include "../../ir/internal.h"
 #include <criterion/criterion.h>
@@ -14,10 +15,12 @@ static uint32_t draw(uint32_t n) /* 0 .. n-1 */
     return (uint32_t)(state >> 33) % n;
 }
 
-/* A graph of elementwise ops, norms, matmuls and casts over [T,32] matrices, with names of all kinds and groups of two. */
+/* A graph of elementwise ops, norms, matmuls and casts over [T,32] matrices, with names of all kinds and
+ * groups of two. */
 static ccc_graph *random_graph(uint64_t seed)
 {
-    static const char *const names[] = {NULL, NULL, "h", "a.b", "layer 3", "7", "\"quoted\\", "\xc3\xa4", "", "x"};
+    static const char *const names[] = {NULL, NULL,         "h",        "a.b", "layer 3",
+                                        "7",  "\"quoted\\", "\xc3\xa4", "",    "x"};
     static const ccc_dtype floats[] = {CCC_F32, CCC_BF16, CCC_F16, CCC_E4M3};
     ccc_graph *g;
     ccc_err err;
@@ -26,21 +29,34 @@ static ccc_graph *random_graph(uint64_t seed)
     int t = ccc_graph_add_sym(g, "T", 1 + draw(3), 8 + draw(9));
     if (draw(2)) ccc_graph_add_sym(g, "S", 0, 5);
     if (draw(2)) cr_assert_eq(ccc_graph_set_fact(g, draw(2) ? "theta" : "a key", "1 \"2\"", &err), CCC_OK);
-    ccc_type rows = {.dtype = CCC_BF16, .rank = 2, .dim = {ccc_dim_sym(t), ccc_dim_const(32)}}, square = {.dtype = CCC_BF16, .rank = 2, .dim = {ccc_dim_const(32), ccc_dim_const(32)}};
+    ccc_type rows = {.dtype = CCC_BF16, .rank = 2, .dim = {ccc_dim_sym(t), ccc_dim_const(32)}},
+             square = {.dtype = CCC_BF16, .rank = 2, .dim = {ccc_dim_const(32), ccc_dim_const(32)}};
     rows.dim[0].a += draw(2);
     rows.dim[0].b = (int)draw(3) - 1;
     if (draw(2)) rows.dim[0].kind = (uint8_t)(1 + draw(2)), rows.dim[0].by = 2 + (int32_t)draw(7);
-    ccc_attr_arg x_name = {"name", {.s = "x"}}, w_args[] = {{"name", {.s = "w"}}, {"init_std", {.f = ldexp(1 + draw(1000), -(int)draw(40))}}};
+    ccc_attr_arg x_name = {"name", {.s = "x"}},
+                 w_args[] = {{"name", {.s = "w"}},
+                             {"init_std", {.f = ldexp(1 + draw(1000), -(int)draw(40))}}};
     ccc_val v[64];
-    cr_assert_eq(ccc_graph_add(g, &v[0], CCC_OP_input, NULL, 0, &x_name, 1, &rows, "x", &err), CCC_OK, "%s", err.msg);
-    cr_assert_eq(ccc_graph_add(g, &v[1], CCC_OP_weight, NULL, 0, w_args, 1 + draw(2), &square, NULL, &err), CCC_OK, "%s", err.msg);
+    cr_assert_eq(ccc_graph_add(g, &v[0], CCC_OP_input, NULL, 0, &x_name, 1, &rows, "x", &err), CCC_OK, "%s",
+                 err.msg);
+    cr_assert_eq(ccc_graph_add(g, &v[1], CCC_OP_weight, NULL, 0, w_args, 1 + draw(2), &square, NULL, &err),
+                 CCC_OK, "%s", err.msg);
     unsigned n = 2, wanted = 3 + draw(60);
     while (n < wanted) {
-        static const ccc_op ops[] = {CCC_OP_add, CCC_OP_mul, CCC_OP_silu, CCC_OP_neg, CCC_OP_matmul, CCC_OP_rms_norm, CCC_OP_cast};
+        static const ccc_op ops[] = {CCC_OP_add,    CCC_OP_mul,      CCC_OP_silu, CCC_OP_neg,
+                                     CCC_OP_matmul, CCC_OP_rms_norm, CCC_OP_cast};
         ccc_op op = ops[draw(7)];
-        ccc_val in[2] = {v[n > 2 && draw(2) ? n - 1 : draw(2) ? 0 : n > 2 ? 2 + draw(n - 2) : 0], op == CCC_OP_matmul ? v[1] : v[0]};
-        ccc_attr_arg arg = op == CCC_OP_cast ? (ccc_attr_arg){"to", {.i = floats[draw(4)]}} : (ccc_attr_arg){"eps", {.f = draw(1000) / 7e6}};
-        cr_assert_eq(ccc_graph_add(g, &v[n], op, in, ccc_ops[op].min_in, &arg, op == CCC_OP_cast || op == CCC_OP_rms_norm, NULL, names[draw(10)], &err), CCC_OK, "%s", err.msg);
+        ccc_val in[2] = {v[n > 2 && draw(2) ? n - 1
+                           : draw(2)        ? 0
+                           : n > 2          ? 2 + draw(n - 2)
+                                            : 0],
+                         op == CCC_OP_matmul ? v[1] : v[0]};
+        ccc_attr_arg arg = op == CCC_OP_cast ? (ccc_attr_arg){"to", {.i = floats[draw(4)]}}
+                                             : (ccc_attr_arg){"eps", {.f = draw(1000) / 7e6}};
+        cr_assert_eq(ccc_graph_add(g, &v[n], op, in, ccc_ops[op].min_in, &arg,
+                                   op == CCC_OP_cast || op == CCC_OP_rms_norm, NULL, names[draw(10)], &err),
+                     CCC_OK, "%s", err.msg);
         if (draw(3) == 0 && ccc_ops[op].rank == 1 && in[0] == v[n - 1] && n > 2 && !g->node[n].group)
             g->node[n].group = g->node[n + 1].group = ccc_graph_add_group(g, "pass"); /* node n made v[n-1] */
         n++;
@@ -57,8 +73,10 @@ static void round_trip(const ccc_graph *g)
     ccc_err err;
     cr_assert_eq(ccc_ir_print(g, &text), CCC_OK);
     cr_assert_eq(ccc_json_write(g, &json), CCC_OK);
-    cr_assert_eq(ccc_ir_parse(&from_text, text.data, text.size_B, "text", &err), CCC_OK, "%s\n%s", err.msg, text.data);
-    cr_assert_eq(ccc_json_read(&from_json, json.data, json.size_B, "json", &err), CCC_OK, "%s\n%s", err.msg, json.data);
+    cr_assert_eq(ccc_ir_parse(&from_text, text.data, text.size_B, "text", &err), CCC_OK, "%s\n%s", err.msg,
+                 text.data);
+    cr_assert_eq(ccc_json_read(&from_json, json.data, json.size_B, "json", &err), CCC_OK, "%s\n%s", err.msg,
+                 json.data);
     cr_assert_eq(ccc_ir_print(from_json, &text2), CCC_OK);
     cr_assert_eq(ccc_json_write(from_text, &json2), CCC_OK);
     cr_expect_str_eq(text2.data, text.data);
@@ -84,14 +102,27 @@ Test(ir_forms, random_graphs_go_through_both_forms)
 
 Test(ir_forms, numbers_read_back_in_any_locale)
 {
-    static const struct { double v; const char *text; } cases[] = {{1e-5, "1e-05"}, {0.1, "0.1"}, {10000, "10000"}, {500000, "500000"}, {1e9, "1e+09"}, {-3, "-3"}, {-0.0, "-0"},
-        {1.0 / 3, "0.3333333333333333"}, {5e-324, "5e-324"}, {1.7976931348623157e308, "1.7976931348623157e+308"}, {0.08838834764831845, "0.08838834764831845"}};
+    static const struct {
+        double v;
+        const char *text;
+    } cases[] = {{1e-5, "1e-05"},
+                 {0.1, "0.1"},
+                 {10000, "10000"},
+                 {500000, "500000"},
+                 {1e9, "1e+09"},
+                 {-3, "-3"},
+                 {-0.0, "-0"},
+                 {1.0 / 3, "0.3333333333333333"},
+                 {5e-324, "5e-324"},
+                 {1.7976931348623157e308, "1.7976931348623157e+308"},
+                 {0.08838834764831845, "0.08838834764831845"}};
     char buf[CCC_NUM_TEXT];
     double back;
     if (!setlocale(LC_ALL, "de_DE.UTF-8")) setlocale(LC_ALL, "C");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cr_expect_str_eq(ccc_double_text(cases[i].v, buf), cases[i].text);
-        cr_expect(ccc_double_parse(buf, strlen(buf), &back) && memcmp(&back, &cases[i].v, sizeof back) == 0, "%s", buf);
+        cr_expect(ccc_double_parse(buf, strlen(buf), &back) && memcmp(&back, &cases[i].v, sizeof back) == 0,
+                  "%s", buf);
     }
     state = 1;
     for (int i = 0; i < 1000; i++) {
@@ -99,7 +130,8 @@ Test(ir_forms, numbers_read_back_in_any_locale)
         ccc_double_text(v, buf);
         cr_expect(ccc_double_parse(buf, strlen(buf), &back) && back == v, "%s", buf);
     }
-    cr_expect(!ccc_double_parse("1e999", 5, &back) && !ccc_double_parse("nan", 3, &back) && !ccc_double_parse("1x", 2, &back) && !ccc_double_parse("", 0, &back));
+    cr_expect(!ccc_double_parse("1e999", 5, &back) && !ccc_double_parse("nan", 3, &back) &&
+              !ccc_double_parse("1x", 2, &back) && !ccc_double_parse("", 0, &back));
 }
 
 /* A good text with bytes changed, cut or doubled is read or refused with a place; it never does harm. */
@@ -115,7 +147,8 @@ Test(ir_forms, garbage_is_refused)
             char *copy = malloc(b.size_B);
             size_t n = draw(4) ? b.size_B : draw((uint32_t)b.size_B);
             memcpy(copy, b.data, n);
-            for (unsigned k = draw(4) + 1; k && n; k--) copy[draw((uint32_t)n)] = draw(3) ? "%\"{}[]:,@*(-9e;\\ T\n"[draw(19)] : (char)draw(256);
+            for (unsigned k = draw(4) + 1; k && n; k--)
+                copy[draw((uint32_t)n)] = draw(3) ? "%\"{}[]:,@*(-9e;\\ T\n"[draw(19)] : (char)draw(256);
             char *exact = malloc(n ? n : 1); /* so that reading past the end is seen */
             memcpy(exact, copy, n);
             ccc_err err = {.code = CCC_OK};
@@ -149,7 +182,8 @@ Test(ir_forms, deep_and_long_input_is_bounded)
 Test(ir_forms, errors_carry_line_and_column)
 {
     static const char *const text = "sym T 1..8\n%x = input \"x\" : f32[T]\n%y = foo %x\n";
-    static const char *const json = "{\"ccc_model\": 1,\n \"nodes\": [\n  {\"op\": \"constant\", \"value\": 1, \"out\": \"c\"},\n  {\"op\": \"foo\", \"out\": \"c\"}]}";
+    static const char *const json = "{\"ccc_model\": 1,\n \"nodes\": [\n  {\"op\": \"constant\", \"value\": "
+                                    "1, \"out\": \"c\"},\n  {\"op\": \"foo\", \"out\": \"c\"}]}";
     ccc_graph *g = NULL;
     ccc_err err;
     cr_expect_eq(ccc_ir_parse(&g, text, strlen(text), "a.ir", &err), CCC_E_PARSE);

@@ -1,4 +1,5 @@
-/* Building, cloning, replacing and compacting graphs; questions about dims, types and weights; the hash; large graphs. */
+/* Building, cloning, replacing and compacting graphs; questions about dims, types and weights; the hash;
+ * large graphs. */
 #include "../../ir/ir.h"
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -35,8 +36,9 @@ static ccc_val find(const ccc_graph *g, const char *name)
     return 0;
 }
 
-static const char *const mlp = "sym T 1..8 group 1 \"p\" %x = input \"x\" : bf16[T,64] %w = weight \"w\" : bf16[32,64] "
-                               "%h = matmul %x, %w @1 %a = silu %h @1 %b = cast %a {to = bf16} return y = %b, z = %h";
+static const char *const mlp =
+    "sym T 1..8 group 1 \"p\" %x = input \"x\" : bf16[T,64] %w = weight \"w\" : bf16[32,64] "
+    "%h = matmul %x, %w @1 %a = silu %h @1 %b = cast %a {to = bf16} return y = %b, z = %h";
 
 Test(ir_graph, built_by_hand)
 {
@@ -50,20 +52,28 @@ Test(ir_graph, built_by_hand)
     ccc_type rows = {.dtype = CCC_BF16, .rank = 2, .dim = {ccc_dim_sym(t), ccc_dim_const(64)}};
     ccc_type weights = {.dtype = CCC_BF16, .rank = 2, .dim = {ccc_dim_const(32), ccc_dim_const(64)}};
     ccc_attr_arg x_name = {"name", {.s = "x"}}, w_name = {"name", {.s = "w"}};
-    cr_assert_eq(ccc_graph_add(g, &x, CCC_OP_input, NULL, 0, &x_name, 1, &rows, "x", &err), CCC_OK, "%s", err.msg);
-    cr_assert_eq(ccc_graph_add(g, &w, CCC_OP_weight, NULL, 0, &w_name, 1, &weights, NULL, &err), CCC_OK, "%s", err.msg);
-    cr_assert_eq(ccc_graph_add(g, &y, CCC_OP_matmul, (ccc_val[]){x, w}, 2, NULL, 0, NULL, NULL, &err), CCC_OK, "%s", err.msg);
+    cr_assert_eq(ccc_graph_add(g, &x, CCC_OP_input, NULL, 0, &x_name, 1, &rows, "x", &err), CCC_OK, "%s",
+                 err.msg);
+    cr_assert_eq(ccc_graph_add(g, &w, CCC_OP_weight, NULL, 0, &w_name, 1, &weights, NULL, &err), CCC_OK, "%s",
+                 err.msg);
+    cr_assert_eq(ccc_graph_add(g, &y, CCC_OP_matmul, (ccc_val[]){x, w}, 2, NULL, 0, NULL, NULL, &err), CCC_OK,
+                 "%s", err.msg);
     cr_assert_eq(ccc_graph_add_output(g, "y", y, &err), CCC_OK);
     cr_expect_eq(ccc_def(g, w)->op, CCC_OP_weight);
     cr_expect_str_eq(ccc_attr_str(ccc_def(g, w), "name"), "w");
     cr_expect_eq(ccc_attr_float(ccc_def(g, w), "init_std"), 0.02);
-    expect_print(g, "graph \"hand\"\nsym T 1..8\n\n%x = input \"x\" : bf16[T,64]\n%2 = weight \"w\" : bf16[32,64]\n"
-                    "%3 = matmul %x, %2 : f32[T,32]\n\nreturn y = %3\n");
-    cr_expect_eq(ccc_graph_add(g, NULL, CCC_OP_matmul, (ccc_val[]){x, y}, 2, NULL, 0, NULL, NULL, &err), CCC_E_TYPE);
-    cr_expect_str_eq(err.msg, "matmul: operands 1 (%x is bf16[T,64]) and 2 (%3 is f32[T,32]) do not fit: the last dims differ");
+    expect_print(
+        g, "graph \"hand\"\nsym T 1..8\n\n%x = input \"x\" : bf16[T,64]\n%2 = weight \"w\" : bf16[32,64]\n"
+           "%3 = matmul %x, %2 : f32[T,32]\n\nreturn y = %3\n");
+    cr_expect_eq(ccc_graph_add(g, NULL, CCC_OP_matmul, (ccc_val[]){x, y}, 2, NULL, 0, NULL, NULL, &err),
+                 CCC_E_TYPE);
+    cr_expect_str_eq(
+        err.msg,
+        "matmul: operands 1 (%x is bf16[T,64]) and 2 (%3 is f32[T,32]) do not fit: the last dims differ");
     cr_expect_eq(ccc_graph_add(g, NULL, CCC_OP_rms_norm, &x, 1, NULL, 0, NULL, NULL, &err), CCC_E_TYPE);
     cr_expect_str_eq(err.msg, "rms_norm: attribute 'eps' is missing");
-    cr_expect_eq(ccc_graph_add(g, NULL, CCC_OP_neg, (ccc_val[]){99}, 1, NULL, 0, NULL, NULL, &err), CCC_E_TYPE);
+    cr_expect_eq(ccc_graph_add(g, NULL, CCC_OP_neg, (ccc_val[]){99}, 1, NULL, 0, NULL, NULL, &err),
+                 CCC_E_TYPE);
     cr_expect_str_eq(err.msg, "neg: operand 1 names no value");
     cr_expect_eq(ccc_graph_add(g, NULL, CCC_OP_input, NULL, 0, &x_name, 1, NULL, NULL, &err), CCC_E_TYPE);
     cr_expect_str_eq(err.msg, "input: needs a type");
@@ -102,7 +112,8 @@ Test(ir_graph, uses_counts_operands_and_outputs)
     ccc_graph_free(g);
 }
 
-/* A pass adds a node at the end, redirects users to it, and drops the old one: compaction puts it where it belongs. */
+/* A pass adds a node at the end, redirects users to it, and drops the old one: compaction puts it where it
+ * belongs. */
 Test(ir_graph, compact_moves_and_drops)
 {
     ccc_graph *g = parse(mlp);
@@ -115,23 +126,29 @@ Test(ir_graph, compact_moves_and_drops)
     cr_expect_neq(ccc_ir_verify(g, &err), CCC_OK);
     cr_assert_eq(ccc_graph_compact(g, dead, &err), CCC_OK, "%s", err.msg);
     cr_assert_eq(ccc_ir_verify(g, &err), CCC_OK, "%s", err.msg);
-    expect_print(g, "graph \"\"\nsym T 1..8\ngroup 1 \"p\"\n\n%x = input \"x\" : bf16[T,64]\n%w = weight \"w\" : bf16[32,64]\n"
-                    "%h = matmul %x, %w : f32[T,32] @1\n%r = relu %h : f32[T,32]\n%b = cast %r {to = bf16} : bf16[T,32]\n\n"
+    expect_print(g, "graph \"\"\nsym T 1..8\ngroup 1 \"p\"\n\n%x = input \"x\" : bf16[T,64]\n%w = weight "
+                    "\"w\" : bf16[32,64]\n"
+                    "%h = matmul %x, %w : f32[T,32] @1\n%r = relu %h : f32[T,32]\n%b = cast %r {to = bf16} : "
+                    "bf16[T,32]\n\n"
                     "return y = %b, z = %h\n");
     ccc_graph_free(g);
 }
 
 Test(ir_graph, compact_drops_empty_groups_and_refuses_holes)
 {
-    ccc_graph *g = parse("group 1 \"p\" group 2 \"q\" %x = input \"x\" : f32[4] %a = neg %x @1 %b = neg %x @2 return y = %b");
+    ccc_graph *g = parse(
+        "group 1 \"p\" group 2 \"q\" %x = input \"x\" : f32[4] %a = neg %x @1 %b = neg %x @2 return y = %b");
     ccc_err err;
-    bool dead[4] = {false, false, true, false}, hole[4] = {false, true, false, false}, out[4] = {false, false, false, true};
+    bool dead[4] = {false, false, true, false}, hole[4] = {false, true, false, false},
+         out[4] = {false, false, false, true};
     cr_expect_neq(ccc_graph_compact(g, hole, &err), CCC_OK);
     cr_expect_str_eq(err.msg, "neg: operand 1 (%x) is made by a dropped node");
     cr_expect_neq(ccc_graph_compact(g, out, &err), CCC_OK);
     cr_expect_str_eq(err.msg, "output 'y' is made by a dropped node");
     cr_assert_eq(ccc_graph_compact(g, dead, &err), CCC_OK, "%s", err.msg);
-    expect_print(g, "graph \"\"\ngroup 1 \"q\"\n\n%x = input \"x\" : f32[4]\n%b = neg %x : f32[4] @1\n\nreturn y = %b\n");
+    expect_print(
+        g,
+        "graph \"\"\ngroup 1 \"q\"\n\n%x = input \"x\" : f32[4]\n%b = neg %x : f32[4] @1\n\nreturn y = %b\n");
     ccc_val b = find(g, "b");
     g->node[g->value[b].def].in[0] = b;
     cr_expect_neq(ccc_graph_compact(g, NULL, &err), CCC_OK);
@@ -142,10 +159,14 @@ Test(ir_graph, compact_drops_empty_groups_and_refuses_holes)
 Test(ir_graph, hash_sees_meaning_and_not_names)
 {
     static const char *const variants[] = {
-        "%x = input \"x\" : f32[4] %a = neg %x %b = exp %a return y = %b", "%x = input \"z\" : f32[4] %a = neg %x %b = exp %a return y = %b",
-        "%x = input \"x\" : f32[5] %a = neg %x %b = exp %a return y = %b", "%x = input \"x\" : f32[4] %a = exp %x %b = neg %a return y = %b",
-        "%x = input \"x\" : f32[4] %a = neg %x %b = exp %x return y = %b", "%x = input \"x\" : f32[4] %a = neg %x %b = exp %a return y = %a",
-        "%x = input \"x\" : f32[4] %a = neg %x %b = exp %a return z = %b", "group 1 \"p\" %x = input \"x\" : f32[4] %a = neg %x @1 %b = exp %a return y = %b",
+        "%x = input \"x\" : f32[4] %a = neg %x %b = exp %a return y = %b",
+        "%x = input \"z\" : f32[4] %a = neg %x %b = exp %a return y = %b",
+        "%x = input \"x\" : f32[5] %a = neg %x %b = exp %a return y = %b",
+        "%x = input \"x\" : f32[4] %a = exp %x %b = neg %a return y = %b",
+        "%x = input \"x\" : f32[4] %a = neg %x %b = exp %x return y = %b",
+        "%x = input \"x\" : f32[4] %a = neg %x %b = exp %a return y = %a",
+        "%x = input \"x\" : f32[4] %a = neg %x %b = exp %a return z = %b",
+        "group 1 \"p\" %x = input \"x\" : f32[4] %a = neg %x @1 %b = exp %a return y = %b",
         "fact k = \"v\" %x = input \"x\" : f32[4] %a = neg %x %b = exp %a return y = %b",
         "sym T 1..2 %x = input \"x\" : f32[4] %a = neg %x %b = exp %a return y = %b",
     };
@@ -164,8 +185,10 @@ Test(ir_graph, hash_sees_meaning_and_not_names)
 
 Test(ir_graph, dims_and_weights)
 {
-    ccc_graph *g = parse("sym T 1..100 %x = input \"x\" : f32[2*T+1,ceildiv(T,16),roundup(2*T-1,8),7] %w = weight \"w\" : q8_0[64,32] "
-                         "%c = cast %w {to = bf16} %u = unpermute %c {head_size = 4} %j = concat %u, %c %m = neg %j %k = constant {value = 1} return y = %x");
+    ccc_graph *g = parse("sym T 1..100 %x = input \"x\" : f32[2*T+1,ceildiv(T,16),roundup(2*T-1,8),7] %w = "
+                         "weight \"w\" : q8_0[64,32] "
+                         "%c = cast %w {to = bf16} %u = unpermute %c {head_size = 4} %j = concat %u, %c %m = "
+                         "neg %j %k = constant {value = 1} return y = %x");
     const ccc_type *t = &g->value[find(g, "x")].type;
     const int64_t at[CCC_MAX_SYM] = {17};
     cr_expect_eq(ccc_dim_eval(g, t->dim[0], at), 35);
@@ -173,7 +196,8 @@ Test(ir_graph, dims_and_weights)
     cr_expect_eq(ccc_dim_eval(g, t->dim[2], at), 40);
     cr_expect_eq(ccc_dim_max(g, t->dim[2]), 200);
     cr_expect_eq(ccc_type_last(t), 7);
-    cr_expect(ccc_is_weight_value(g, find(g, "w")) && ccc_is_weight_value(g, find(g, "j")) && ccc_is_weight_value(g, find(g, "k")));
+    cr_expect(ccc_is_weight_value(g, find(g, "w")) && ccc_is_weight_value(g, find(g, "j")) &&
+              ccc_is_weight_value(g, find(g, "k")));
     cr_expect(!ccc_is_weight_value(g, find(g, "x")) && !ccc_is_weight_value(g, find(g, "m")));
     ccc_graph_free(g);
 }
@@ -189,15 +213,18 @@ Test(ir_graph, weights_joined_with_themselves_are_one_walk)
     ccc_buf_free(&b);
 }
 
-/* Everything that passes do for each step is about linear in the graph: 30000 nodes take well under a second. */
+/* Everything that passes do for each step is about linear in the graph: 30000 nodes take well under a second.
+ */
 Test(ir_graph, large_graphs_are_no_trouble)
 {
-    ccc_graph *g = parse("sym T 1..8 %x = input \"x\" : bf16[T,64] %w = weight \"w\" : bf16[64,64] return y = %x");
+    ccc_graph *g =
+        parse("sym T 1..8 %x = input \"x\" : bf16[T,64] %w = weight \"w\" : bf16[64,64] return y = %x");
     ccc_val v = 1;
     ccc_err err;
     clock_t begin = clock();
     for (int i = 0; i < 10000; i++) {
-        cr_assert_eq(ccc_graph_add(g, &v, CCC_OP_matmul, (ccc_val[]){v, 2}, 2, NULL, 0, NULL, NULL, &err), CCC_OK, "%s", err.msg);
+        cr_assert_eq(ccc_graph_add(g, &v, CCC_OP_matmul, (ccc_val[]){v, 2}, 2, NULL, 0, NULL, NULL, &err),
+                     CCC_OK, "%s", err.msg);
         cr_assert_eq(ccc_graph_add(g, &v, CCC_OP_silu, &v, 1, NULL, 0, NULL, NULL, &err), CCC_OK);
         uint32_t group = ccc_graph_add_group(g, "p");
         g->node[g->n_nodes - 1].group = g->node[g->n_nodes - 2].group = group;

@@ -1,6 +1,7 @@
-/* Memory that runs out: the whole path over a small graph, once for each allocation in it, with that allocation refused. Every
- * refusal is CCC_E_NOMEM (jansson, which calls some of its own a syntax error, is let off), nothing leaks, and the last round,
- * in which nothing was refused, succeeds. The linker sends the library's allocations here (--wrap), jansson's come by its hook. */
+/* Memory that runs out: the whole path over a small graph, once for each allocation in it, with that
+ * allocation refused. Every refusal is CCC_E_NOMEM (jansson, which calls some of its own a syntax error, is
+ * let off), nothing leaks, and the last round, in which nothing was refused, succeeds. The linker sends the
+ * library's allocations here (--wrap), jansson's come by its hook. */
 #include "../../ir/ir.h"
 #include <criterion/criterion.h>
 #include <jansson.h>
@@ -63,10 +64,14 @@ static void *jansson_malloc(size_t n)
 }
 
 static const char *const text =
-    "graph \"g\" sym T 1..8 fact k = \"v\" group 1 \"p\" %x = input \"x\" : f32[T,4] %w = weight \"w\" : bf16[4,4] %j = concat %w, %w "
-    "%h = matmul %x, %j @1 %a = silu %h @1 %b = cast %a {to = bf16} @1 %n = rms_norm %b {eps = 1} %m = argmax %n "
-    "%t = rope_table {rotary = 2, rows = 8, theta = 10} %p = input \"p\" : i64[T] %r = rope %n, %t, %p {head_size = 4} "
-    "%c = cache {layer = 0} : f32.hnd[1,16,8] %s = input \"p\" : i64[T] %d = kv_write %c, %n, %n, %s %bt = input \"bt\" : i32[1,1] %l = input \"l\" : i32[1] "
+    "graph \"g\" sym T 1..8 fact k = \"v\" group 1 \"p\" %x = input \"x\" : f32[T,4] %w = weight \"w\" : "
+    "bf16[4,4] %j = concat %w, %w "
+    "%h = matmul %x, %j @1 %a = silu %h @1 %b = cast %a {to = bf16} @1 %n = rms_norm %b {eps = 1} %m = "
+    "argmax %n "
+    "%t = rope_table {rotary = 2, rows = 8, theta = 10} %p = input \"p\" : i64[T] %r = rope %n, %t, %p "
+    "{head_size = 4} "
+    "%c = cache {layer = 0} : f32.hnd[1,16,8] %s = input \"p\" : i64[T] %d = kv_write %c, %n, %n, %s %bt = "
+    "input \"bt\" : i32[1,1] %l = input \"l\" : i32[1] "
     "%u = input \"u\" : i32[2] %o = attention %r, %d, %bt, %l, %u {scale = 1} return y = %o, m = %m";
 
 static ccc_status fetch(void *payload, const char *name, ccc_tensor *t, ccc_err *err)
@@ -78,7 +83,8 @@ static ccc_status fetch(void *payload, const char *name, ccc_tensor *t, ccc_err 
     return CCC_OK;
 }
 
-static ccc_status whole_path(ccc_graph **g, ccc_graph **h, ccc_buf *a, ccc_buf *b, ccc_tensor *out, ccc_err *err)
+static ccc_status whole_path(ccc_graph **g, ccc_graph **h, ccc_buf *a, ccc_buf *b, ccc_tensor *out,
+                             ccc_err *err)
 {
     static char zeros[4096];
     ccc_eval_args args = {.sym_value = {3}, .fetch = fetch, .payload = zeros};
@@ -109,7 +115,9 @@ Test(ir_nomem, every_allocation_may_fail)
         status = whole_path(&g, &h, &a, &b, out, &err);
         bool was_refused = countdown < 0;
         countdown = -1;
-        ccc_status want = !was_refused ? CCC_OK : jansson_went_without && status == CCC_E_PARSE ? CCC_E_PARSE : CCC_E_NOMEM;
+        ccc_status want = !was_refused                                    ? CCC_OK
+                          : jansson_went_without && status == CCC_E_PARSE ? CCC_E_PARSE
+                                                                          : CCC_E_NOMEM;
         cr_assert_eq(status, want, "allocation %ld: %s", n, err.msg);
         cr_assert(status == CCC_OK || err.code == want, "allocation %ld: %s", n, err.msg);
         ccc_graph_free(g);
