@@ -44,4 +44,5 @@ ccc_status ccc_pass_run(ccc_graph *g, const char *const *names, unsigned n, cons
  * T range). */
 extern const char *const ccc_pipeline_clean[]; /* ends with NULL */
 extern const char *const ccc_pipeline_fuse[];
+extern const char *const ccc_pipeline_plain[]; /* -O0 */
 #endif

@@ -24,14 +24,27 @@ typedef struct {
     ccc_buf text;
 } options;
 
+static const struct {
+    const char *name;
+    const char *const *passes[2];
+} pipelines[] = {
+    {"clean", {ccc_pipeline_clean}},
+    {"fuse", {ccc_pipeline_fuse}},
+    {"plain", {ccc_pipeline_plain}},
+    {"all", {ccc_pipeline_clean, ccc_pipeline_fuse}},
+};
+enum { N_PIPELINES = sizeof pipelines / sizeof *pipelines };
+
 static void list_passes(void)
 {
     for (const ccc_pass *p = ccc_passes; p->name; p++) printf("%-16s %s\n", p->name, p->help);
-    printf("\npipelines:\n  clean          ");
-    for (const char *const *n = ccc_pipeline_clean; *n; n++) printf(" %s", *n);
-    printf("\n  fuse           ");
-    for (const char *const *n = ccc_pipeline_fuse; *n; n++) printf(" %s", *n);
-    printf("\n");
+    printf("\npipelines:\n");
+    for (unsigned i = 0; i < N_PIPELINES; i++) {
+        printf("  %-13s", pipelines[i].name);
+        for (unsigned k = 0; k < 2 && pipelines[i].passes[k]; k++)
+            for (const char *const *n = pipelines[i].passes[k]; *n; n++) printf(" %s", *n);
+        printf("\n");
+    }
 }
 
 static void list_ops(void)
@@ -57,21 +70,24 @@ static ccc_status add_pass(options *o, const char *name, ccc_err *err)
     return CCC_OK;
 }
 
+static ccc_status add_pipeline(options *o, const char *name, ccc_err *err)
+{
+    unsigned i = 0;
+    while (i < N_PIPELINES && strcmp(name, pipelines[i].name) != 0) i++;
+    if (i == N_PIPELINES)
+        return ccc_fail(err, CCC_E_ARG, "--pipeline is clean, fuse, plain or all, not '%s'", name);
+    for (unsigned k = 0; k < 2 && pipelines[i].passes[k]; k++)
+        for (const char *const *p = pipelines[i].passes[k]; *p; p++) CCC_TRY(add_pass(o, *p, err));
+    return CCC_OK;
+}
+
 static ccc_status choose_passes(options *o, ccc_err *err)
 {
-    bool all = o->pipeline && !strcmp(o->pipeline, "all");
     char *list = o->pass ? ccc_arena_strdup(o->mem, o->pass) : NULL, *save;
     if (o->pass && !list) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     for (char *p = list ? strtok_r(list, ",", &save) : NULL; p; p = strtok_r(NULL, ",", &save))
         CCC_TRY(add_pass(o, p, err));
-    if (o->pipeline && !all && strcmp(o->pipeline, "clean") != 0 && strcmp(o->pipeline, "fuse") != 0)
-        return ccc_fail(err, CCC_E_ARG, "--pipeline is clean, fuse or all, not '%s'", o->pipeline);
-    for (const char *const *p = ccc_pipeline_clean; o->pipeline && *p && strcmp(o->pipeline, "fuse") != 0;
-         p++)
-        CCC_TRY(add_pass(o, *p, err));
-    for (const char *const *p = ccc_pipeline_fuse; o->pipeline && *p && strcmp(o->pipeline, "clean") != 0;
-         p++)
-        CCC_TRY(add_pass(o, *p, err));
+    if (o->pipeline) CCC_TRY(add_pipeline(o, o->pipeline, err));
     if (!o->pass && !o->pipeline && !o->groups)
         return ccc_fail(err, CCC_E_ARG, "give --pass, --pipeline or --groups");
     if (o->print_after && strcmp(o->print_after, "all") != 0 && !ccc_pass_find(o->print_after))
@@ -211,7 +227,7 @@ int cmd_opt(int argc, char **argv)
     int n_args;
     const opt opts[] = {
         {"--pass", OPT_TEXT, &o.pass, "NAME[,NAME]", "passes to run, in this order"},
-        {"--pipeline", OPT_TEXT, &o.pipeline, "clean|fuse|all",
+        {"--pipeline", OPT_TEXT, &o.pipeline, "clean|fuse|plain|all",
          "the passes of a compile: clean-up, fusion, or both (after those of --pass)"},
         {"--cap", OPT_LIST, &o.caps, "NAME=VALUE",
          "what fusion may count on: prologue_max_T (8), pair_epilogue (1), max_aux (8), rope_kv (1)"},
@@ -229,7 +245,7 @@ int cmd_opt(int argc, char **argv)
         {0},
     };
     int status = opt_parse(argc, argv, opts, program,
-                           "--pass=NAME[,NAME]|--pipeline=clean|fuse|all [options] [IN.ir|IN.json]",
+                           "--pass=NAME[,NAME]|--pipeline=clean|fuse|plain|all [options] [IN.ir|IN.json]",
                            "Runs passes on a graph (standard input unless named) and prints it. The graph is "
                            "verified after each pass.",
                            &in, 1, &n_args);
