@@ -54,19 +54,39 @@ static ccc_status memory(cccrt_device *d, uint64_t *free_B, uint64_t *total_B, c
     return CCC_OK;
 }
 
+/* Memory is zeros. Large pieces come straight from the system, which gives pages when they are first touched, huge ones if it can. A page
+ * before the address keeps what release needs. */
+typedef struct { void *base; size_t mapped_B; /* 0: from malloc */ } alloc_head;
+
 static ccc_status alloc(cccrt_device *d, void **out, size_t size_B, ccc_err *err)
 {
     (void)d;
-    size_t align_B = size_B >= HUGE_PAGE_B ? HUGE_PAGE_B : PAGE_B;
-    if (posix_memalign(out, align_B, size_B) != 0) return ccc_fail(err, CCC_E_NOMEM, "cannot allocate %zu bytes", size_B);
-    if (size_B >= HUGE_PAGE_B) madvise(*out, size_B, MADV_HUGEPAGE); /* fewer page faults and misses; no harm if refused */
+    alloc_head head = {0};
+    char *p = NULL;
+    if (size_B > SIZE_MAX / 2) return ccc_fail(err, CCC_E_NOMEM, "cannot allocate %zu bytes", size_B);
+    if (size_B >= HUGE_PAGE_B) {
+        head.mapped_B = size_B + 2 * (size_t)HUGE_PAGE_B;
+        head.base = mmap(NULL, head.mapped_B, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (head.base == MAP_FAILED) return ccc_fail(err, CCC_E_NOMEM, "cannot allocate %zu bytes", size_B);
+        p = (char *)(((uintptr_t)head.base + PAGE_B + HUGE_PAGE_B - 1) / HUGE_PAGE_B * HUGE_PAGE_B);
+        madvise(p, size_B, MADV_HUGEPAGE); /* no harm if refused */
+    } else {
+        if (posix_memalign(&head.base, PAGE_B, size_B + PAGE_B) != 0) return ccc_fail(err, CCC_E_NOMEM, "cannot allocate %zu bytes", size_B);
+        p = (char *)head.base + PAGE_B;
+        memset(p, 0, size_B);
+    }
+    memcpy(p - PAGE_B, &head, sizeof head);
+    *out = p;
     return CCC_OK;
 }
 
 static void release(cccrt_device *d, void *p)
 {
     (void)d;
-    free(p);
+    alloc_head head;
+    memcpy(&head, (char *)p - PAGE_B, sizeof head);
+    if (head.mapped_B) munmap(head.base, head.mapped_B);
+    else free(head.base);
 }
 
 static ccc_status alloc_host(cccrt_device *d, void **host, void **device, size_t size_B, ccc_err *err)

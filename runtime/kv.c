@@ -37,7 +37,7 @@ static ccc_status fill_cache(cccrt_kv_cache *c, uint64_t part_B, bool joined, cc
         status = ccc_fail(err, CCC_E_NOMEM, "a KV cache of %lld blocks needs %llu bytes, the device has %llu free", (long long)c->kv.n_blocks,
                           (unsigned long long)total_B, (unsigned long long)free_B);
     if (status == CCC_OK) status = d->backend->alloc(d, &c->memory, (size_t)total_B, err);
-    if (status == CCC_OK) status = d->backend->fill(d, c->memory, 0, (size_t)total_B, NULL, err);
+    if (status == CCC_OK && d->is_cuda) status = d->backend->fill(d, c->memory, 0, (size_t)total_B, NULL, err); /* the CPU's is zeros */
     if (status == CCC_OK) status = d->backend->stream_synchronize(d, NULL, err);
     rt_leave(d);
     for (uint32_t i = 0; i < n && status == CCC_OK; i++) {

@@ -130,13 +130,16 @@ static ccc_status place_io(cccrt_session *s, char *base, ccc_err *err)
     return CCC_OK;
 }
 
+static bool owned(const cccrt_session *s, const char *p) { return p >= s->io && p < s->io + s->io_B; }
+
 /* Padding: no token, no sequence, cache slot -1. */
 static ccc_status clear_io(cccrt_session *s, void *stream, ccc_err *err)
 {
     const rt_backend *b = s->device->backend;
-    CCC_TRY(b->fill(s->device, s->io, 0, s->io_B, stream, err));
+    for (uint32_t i = 0; i < s->target->n_in && s->device->is_cuda; i++) /* memory of the CPU is zeros */
+        if (owned(s, s->in[i].p)) CCC_TRY(b->fill(s->device, s->in[i].p, 0, s->in[i].size_B, stream, err));
     rt_buffer *slots = s->in_of[RT_SLOTS_OF] < 0 ? NULL : &s->in[s->in_of[RT_SLOTS_OF]];
-    if (slots && slots->p >= s->io && slots->p < s->io + s->io_B) CCC_TRY(b->fill(s->device, slots->p, 0xff, slots->size_B, stream, err));
+    if (slots && owned(s, slots->p)) CCC_TRY(b->fill(s->device, slots->p, 0xff, slots->size_B, stream, err));
     return CCC_OK;
 }
 
