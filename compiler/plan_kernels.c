@@ -494,6 +494,7 @@ static ccc_status plan_argmax(plan_builder *b, const ccc_group_info *u, ccc_err 
     CCC_TRY(need_dtype(b, n->in[0], CCC_F32, "the input of argmax", err));
     CCC_TRY(shape(b, n->in[0], &rows, &cols, err));
     plan_kernel k = new_kernel(b, "argmax", CCC_ARGMAX_THREADS, sizeof(argmax_args));
+    if (is_cuda(b)) k.shared_B = CCC_ARGMAX_SHARED_B;
     pb_value(b, offsetof(argmax_args, out), u->result[0], 0);
     pb_value(b, offsetof(argmax_args, x), n->in[0], 0);
     if (is_cuda(b)) { /* counters are shared by the kernels of a session, which run one after the other and leave zeros */
@@ -552,6 +553,7 @@ ccc_status plan_service_programs(ccc_plan *p, const ccc_graph *g, ccc_err *err)
     CCC_TRY(plan_advance(p, g, err));
     plan_builder b = { .plan = p, .g = g }; /* read: VAR_ROWS bytes at P_SRC, as in a load program */
     plan_kernel k = new_kernel(&b, "read", CCC_READ_THREADS, sizeof(read_args));
+    if (is_cuda(&b)) k.shared_B = CCC_READ_SHARED_B;
     pb_plain(&b, offsetof(read_args, out), 8, CCART_P_STATUS, 0, 12);
     pb_plain(&b, offsetof(read_args, src), 8, CCART_P_SRC, 0, 0);
     pb_expr(&b, offsetof(read_args, bytes), 8, px_var(&b, CCART_VAR_ROWS));

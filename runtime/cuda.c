@@ -213,7 +213,7 @@ static ccc_status load_kernel(rt_code *code, uint32_t index, ccc_err *err)
     if (!code->module[m]) CCC_TRY(load_module(c, (cu_module *)&code->module[m], &t->module[m], k->name, err));
     RT_CU(c, "find a kernel in its module", module_function((cu_function *)&to->entry, code->module[m], k->symbol));
     size_t offset_B, size_B;
-    if (c->cu.func_param && (c->cu.func_param(to->entry, 0, &offset_B, &size_B) || offset_B || size_B != k->args_B || !c->cu.func_param(to->entry, 1, &offset_B, &size_B)))
+    if (c->cu.func_param && (c->cu.func_param(to->entry, 0, &offset_B, &size_B) || size_B != k->args_B /* the offset may be more than 0: a 64-aligned struct */ || !c->cu.func_param(to->entry, 1, &offset_B, &size_B)))
         return ccc_fail(err, CCC_E_CORRUPT, "kernel '%s' does not take one argument of %u bytes", k->name, k->args_B);
     if (k->shared_B > LARGE_SHARED_B) {
         RT_CU(c, "give a kernel its shared memory", func_set(to->entry, CU_FUNC_MAX_DYNAMIC_SHARED, (int)k->shared_B));
