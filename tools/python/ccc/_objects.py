@@ -90,6 +90,9 @@ class Device(_Object):
     def synchronize(self):
         self.lib("device_synchronize", self.handle)
 
+    def fill(self, address, byte, size_B):
+        self.lib("device_fill", self.handle, address, byte, size_B)
+
     def empty(self, shape, dtype):
         """New memory of the device as an Array (DLPack); freed with the Array."""
         n = int(np.prod(shape)) * {"f32": 4, "i32": 4, "i64": 8, "bf16": 2, "f16": 2, "u8": 1, "i8": 1}[dtype]
