@@ -76,7 +76,7 @@ static ccc_status plan_range_program(compile *c, ccc_plan *p, const plan_range *
     snprintf(stage, sizeof stage, "%s %s %lld..%lld", p->target->name, r->mode == CCART_MODE_DECODE ? "decode" : "mixed", (long long)r->t_min, (long long)r->t_max);
     CCC_TRY(ccc_graph_clone(&g, c->g, err));
     narrow(g, r);
-    ccc_status st = c->config->opt_level ? run_pipeline(c, g, ccc_pipeline_fuse, &caps, stage, err) : CCC_OK;
+    ccc_status st = run_pipeline(c, g, c->config->opt_level ? ccc_pipeline_fuse : ccc_pipeline_plain, &caps, stage, err);
     double t0 = report_now();
     if (st == CCC_OK) st = plan_program(p, g, r->mode, r->t_min, r->t_max, err);
     report_time(&c->report, "plan", report_now() - t0);

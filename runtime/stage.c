@@ -77,11 +77,11 @@ static size_t row_B(const cccrt_session *s, rt_input i)
 
 static void write_table(const cccrt_session *s, char *to, const cccrt_step_args *a, int64_t rows)
 {
-    int64_t stride = a->block_table_stride ? a->block_table_stride : s->max_blocks, block = s->file->kv_block_size;
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t n = stride < s->max_blocks ? stride : s->max_blocks; /* behind the last used entry nothing is read */
-        if (a->seq_lens && block && (a->seq_lens[r] + block - 1) / block < n) n = (a->seq_lens[r] + block - 1) / block;
-        memcpy(to + (size_t)(r * s->max_blocks) * 4, a->block_table + r * stride, (size_t)n * 4);
+    int64_t stride = a->block_table_stride ? a->block_table_stride : s->max_blocks;
+    size_t given_B = (size_t)(stride < s->max_blocks ? stride : s->max_blocks) * 4, row_size_B = (size_t)s->max_blocks * 4;
+    for (int64_t r = 0; r < rows; r++) { /* whole rows: sequences that grow on the device reach the blocks behind their present length */
+        memcpy(to + (size_t)r * row_size_B, a->block_table + r * stride, given_B);
+        memset(to + (size_t)r * row_size_B + given_B, 0, row_size_B - given_B);
     }
 }
 

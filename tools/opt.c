@@ -8,8 +8,7 @@
 
 int opt_fail(const char *program, const ccc_err *err)
 {
-    if (err->line) fprintf(stderr, "%s: %d:%d: %s\n", program, err->line, err->col, err->msg);
-    else fprintf(stderr, "%s: %s\n", program, err->msg);
+    fprintf(stderr, "%s: %s\n", program, err->msg); /* a position in a file stands in the message */
     return 1;
 }
 

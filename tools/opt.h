@@ -19,7 +19,7 @@ typedef struct {
 /* Parses argv[1..]; what is no option goes to args (at most max_args; `--` ends options, a lone "-" is an argument). Returns -1 to go on, or the
  * status to leave with: --help printed (0), wrong usage explained on stderr (2). `program` "ccc compile", `usage` "MODEL -o FILE", `about` one line. */
 int opt_parse(int argc, char **argv, const opt *opts, const char *program, const char *usage, const char *about, const char **args, int max_args, int *n_args);
-/* "program: message" on stderr, with file:line:col where the error has them; returns 1. */
+/* "program: message" on stderr; returns 1. */
 int opt_fail(const char *program, const ccc_err *err);
 int opt_usage(const char *program, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* returns 2 */
 #endif

@@ -114,6 +114,7 @@ static ccc_status bench_batch(bench *b, rt_machine *m, int64_t batch, ccc_err *e
     if (st == CCC_OK) st = rt_decode(&r, ids, b->context, ids, err);
     if (st == CCC_OK) st = cccrt_advance(r.session, batch, NULL, err);
     if (st == CCC_OK) st = cccrt_time_chain(r.session, batch, (int)b->steps, &ms, &host_us, err);
+    if (st == CCC_OK) st = cccrt_check(r.session, NULL, err);
     if (st == CCC_OK) {
         uint64_t bytes = weight_bytes(m) + kv_bytes(&r, batch * b->context);
         double gbs = (double)bytes / ms / 1e6;
