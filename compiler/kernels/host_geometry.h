@@ -12,7 +12,7 @@
  *                                                                                 y: tok ? 1 : ceildiv(T, CCC_HOST_TILE_T)
  *   rope_kv             HQ HKV D ROTARY LAYOUT BLOCK DO_Q DO_K DO_KV K_ROTATED    min(T, BLOCKS * threads)                       0
  *   attention           HQ HKV D LAYOUT BLOCK                                     x: ceildiv(T, CCC_HOST_QUERIES) + S            ccc_host_attention_scratch_B(D)
- *                                                                                 y: HKV, or HQ where T is small
+ *                                                                                 y: max(HKV, min(HQ, threads))
  *   argmax                                                                        rows                                           0
  *   load                SRC DST HALF                                              BLOCKS * threads                               0
  *   rope_table                                                                    BLOCKS * threads                               0

@@ -1,6 +1,5 @@
-# The host kernel templates compiled for tests by the compiler of the templates, and the program that tests them. Included by the tests' CMakeLists.txt.
+# The host kernel templates compiled for tests by the compiler of the templates, and the program that tests them.
 find_program(CCC_CLANG NAMES clang-19 REQUIRED)
-find_library(CCC_CRITERION criterion REQUIRED)
 set(HK_FLAGS -march=x86-64-v3 -std=c17 -O2 -g -ffp-contract=off -fPIC -Wall -Wextra -Wno-unused-function -Werror)
 if(CCC_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL Clang) # the sanitizers of two compilers do not mix; guard pages work in every build
     list(APPEND HK_FLAGS -fsanitize=address,undefined -fno-sanitize-recover=undefined)
@@ -23,9 +22,7 @@ set(HK_SOURCES)
 foreach(part IN ITEMS run rows matmul attention load)
     list(APPEND HK_SOURCES ${CMAKE_CURRENT_LIST_DIR}/host_kernels_${part}.c)
 endforeach()
-add_executable(test_host_kernels ${HK_SOURCES} ${HK_OBJECTS})
-target_link_libraries(test_host_kernels PRIVATE ccc_flags ${CCC_CRITERION} m)
-add_test(NAME host_kernels COMMAND test_host_kernels)
+ccc_unit_test(unit-host-kernels m ${HK_SOURCES} ${HK_OBJECTS})
 
 
 # The benchmark (not a test): the same templates, specialised with constants.

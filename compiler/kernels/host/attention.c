@@ -1,35 +1,52 @@
 /* Paged attention, causal, for any mixture of query lengths and any layout. A unit of work is a tile: up to QUERIES query tokens of one sequence
- * and some heads of it. For every COLS rows of the cache: scores of all rows of the tile (a row is a query token of a head) with K transposed in
- * scratch, online softmax in f32, then probabilities times V. The order of every sum depends on the number of visible cache rows alone.
+ * and some heads of one KV head (a row is a query token of a head). It goes over the cache COLS rows at a time: scores, online softmax, sums of V, all in f32.
+ *
+ * A tile of several tokens turns K around in scratch, [D][COLS], and makes blocks of 4 rows x 16 columns in registers. A tile of one token, as in
+ * decode, would spend most of its time on turning: it takes the rows of K and V as they lie, 16 bf16 as two vectors of even and odd elements (as matmul
+ * does), with q and the result laid out to match. Which way is taken depends on the sequence's own query length alone, and so do a row's bits.
  * Cache rows that a tile must not see are never read, scores that a row must not see become probabilities of exactly 0. */
 #include "kv.h"
 #include "hooks.h"
 
-enum { QUERIES = CCC_HOST_QUERIES, ROWS = CCC_HOST_ROWS, COLS = CCC_HOST_COLS, R_REG = 4 };
+enum { QUERIES = CCC_HOST_QUERIES, ROWS = CCC_HOST_ROWS, COLS = CCC_HOST_COLS, R_REG = 4, R_ONE = 3 /* rows at once with one token */ };
 #define NEVER (-3.0e38f)
 
 typedef struct {
     const attention_args *a;
-    i32 seq, kv_head, first, n, visible; /* first query token of the tile (row of q), tokens, cache rows that its last token sees */
+    i32 seq, kv_head, whole;             /* whole: query tokens of the sequence */
+    i32 first, n, visible;               /* first query token of the tile (row of q), tokens, cache rows that its last token sees */
     i32 head0, heads, rows;              /* rows = heads * n, row r: head r / n, token r % n */
-    float *q, *out, *score, *kv;         /* [ROWS][D], [ROWS][D], [ROWS][COLS], [D][COLS] for K, [COLS][D] for V */
+    i32 ld;                              /* of q and out: D, with one token rounded up to 16 */
+    float *q, *out, *score, *kv;         /* [ROWS][ld], [ROWS][ld], [ROWS][COLS], [D][COLS] for K, [COLS][D] for V */
+    const char *k_page[COLS / KV_PAGE], *v_page[COLS / KV_PAGE]; /* of the COLS cache rows in hand; pages of 16 tokens */
     float most[ROWS];
     VF sum[ROWS];
 } tile_t;
 
 /* ---- the cache ------------------------------------------------------------------------------------------------------------------- */
-/* row j of the sequence in the cache, and its number in the block */
-INLINE const char *cache_row(const tile_t *m, i32 j, i32 is_v, i32 *in_block)
+INLINE i64 page_step(const tile_t *m) { return ccc_LAYOUT == KV_CCC ? 2 * ccc_D : m->a->token_stride; } /* bytes between tokens of a page */
+/* where the pages of cache rows j0 .. j0+n lie */
+INLINE void find_pages(tile_t *m, i32 j0, i32 n)
 {
     const attention_args *a = m->a;
-    i32 b = a->table[(i64)m->seq * a->max_blocks + j / ccc_BLOCK];
-    if (b < 0 || b >= a->kv_blocks) {
-        status_set(a->status, STATUS_BAD_BLOCK, (u32)m->seq, (u32)b);
-        b = imax(0, imin(b, a->kv_blocks - 1));
-    }
     kv_strides s = {a->block_stride, a->token_stride, a->head_stride};
-    *in_block = j % ccc_BLOCK;
-    return (is_v ? a->v_cache : a->k_cache) + kv_row(s, b, *in_block, m->kv_head, is_v);
+    for (i32 p = 0; p * KV_PAGE < n; p++) {
+        i32 j = j0 + p * KV_PAGE, b = a->table[(i64)m->seq * a->max_blocks + j / ccc_BLOCK];
+        if (b < 0 || b >= a->kv_blocks) {
+            status_set(a->status, STATUS_BAD_BLOCK, (u32)m->seq, (u32)b);
+            b = imax(0, imin(b, a->kv_blocks - 1));
+        }
+        m->k_page[p] = a->k_cache + kv_row(s, b, j % ccc_BLOCK, m->kv_head, 0);
+        m->v_page[p] = a->v_cache + kv_row(s, b, j % ccc_BLOCK, m->kv_head, 1);
+    }
+}
+/* 16 elements from piece p on of row j of a page, as pairs; zeros beyond the head */
+INLINE VU pairs16(const char *row, i32 j, i32 p)
+{
+    VU r = (VU)0;
+    r.lo = ld4u(row + kv_piece(j, p));
+    if (p + 1 < ccc_D / 8) r.hi = ld4u(row + kv_piece(j, p + 1));
+    return r;
 }
 
 #define MIX(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
@@ -51,20 +68,16 @@ INLINE void transpose8(VU r[8])
     }
 }
 
-/* K rows j0 .. j0+n as f32 [D][COLS], zeros behind them up to a multiple of 16 */
-INLINE void load_k(tile_t *m, i32 j0, i32 n)
+/* the n rows of K in hand as f32 [D][COLS], zeros behind them up to a multiple of 16 */
+INLINE void load_k(tile_t *m, i32 n)
 {
-    for (i32 j = 0; j < (n + 15) / 16 * 16; j += 8) {
-        const char *row[8];
-        i32 at[8];
-        UNROLL for (i32 i = 0; i < 8; i++) row[i] = j + i < n ? cache_row(m, j0 + j + i, 0, &at[i]) : (at[i] = 0, (const char *)0);
+    const i64 step = page_step(m);
+    for (i32 j = 0; j < (n + 15) / 16 * 16; j += 8)
         for (i32 p = 0; p < ccc_D / 8; p += 2) {
             VU r[8];
             UNROLL for (i32 i = 0; i < 8; i++) {
-                r[i] = (VU)0;
-                if (!row[i]) continue;
-                r[i].lo = ld4u(row[i] + kv_piece(at[i], p));
-                if (p + 1 < ccc_D / 8) r[i].hi = ld4u(row[i] + kv_piece(at[i], p + 1));
+                i32 t = (j + i) % KV_PAGE;
+                r[i] = j + i < n ? pairs16(m->k_page[j / KV_PAGE] + t * step, t, p) : (VU)0;
             }
             transpose8(r);
             UNROLL for (i32 d = 0; d < 8; d++) {
@@ -73,15 +86,14 @@ INLINE void load_k(tile_t *m, i32 j0, i32 n)
                 st8f(m->kv + (i64)(p * 8 + 2 * d + 1) * COLS + j, odd_f32(r[d]));
             }
         }
-    }
 }
-/* V rows j0 .. j0+n as f32 [COLS][D] */
-INLINE void load_v(tile_t *m, i32 j0, i32 n)
+/* the n rows of V in hand as f32 [COLS][D] */
+INLINE void load_v(tile_t *m, i32 n)
 {
+    const i64 step = page_step(m);
     for (i32 j = 0; j < n; j++) {
-        i32 at;
-        const char *row = cache_row(m, j0 + j, 1, &at);
-        for (i32 p = 0; p < ccc_D / 8; p++) st8f(m->kv + (i64)j * ccc_D + p * 8, ld8b((const u16 *)(const void *)(row + kv_piece(at, p))));
+        const char *row = m->v_page[j / KV_PAGE] + j % KV_PAGE * step;
+        for (i32 p = 0; p < ccc_D / 8; p++) st8f(m->kv + (i64)j * ccc_D + p * 8, ld8b((const u16 *)(const void *)(row + kv_piece(j, p))));
     }
 }
 
@@ -130,7 +142,7 @@ INLINE void softmax(tile_t *m, i32 r, i32 j0, i32 n)
     m->sum[r] = sum;
     m->most[r] = most;
     if (keep == 1.0f) return;
-    for (i32 d = 0; d < ccc_D; d += 8) st8f(m->out + (i64)r * ccc_D + d, ld8f(m->out + (i64)r * ccc_D + d) * keep);
+    for (i32 d = 0; d < m->ld; d += 8) st8f(m->out + (i64)r * m->ld + d, ld8f(m->out + (i64)r * m->ld + d) * keep);
 }
 
 /* out[r] += probabilities * V for n cache rows, 8 * dn columns from d */
@@ -157,41 +169,121 @@ INLINE void weigh_rows(tile_t *m, i32 r0, i32 n, i32 rn)
     if (d < ccc_D) weigh(m, r0, d, n, rn, 1);
 }
 
+/* ---- one token: scores and sums with K and V as they lie ------------------------------------------------------------------------------- */
+enum { KEYS = 4 };
+INLINE void scores_one(tile_t *m, i32 r0, i32 n, i32 rn)
+{
+    const i64 step = page_step(m);
+    for (i32 j = 0; j < n; j += KEYS) { /* pages are whole: rows beyond the last are read as the last */
+        VF s[R_ONE][KEYS];
+        const char *row[KEYS];
+        i32 t[KEYS];
+        UNROLL for (i32 i = 0; i < KEYS; i++) {
+            t[i] = imin(j + i, n - 1) % KV_PAGE;
+            row[i] = m->k_page[j / KV_PAGE] + t[i] * step;
+            UNROLL for (i32 r = 0; r < rn; r++) s[r][i] = splat(0.0f);
+        }
+        for (i32 p = 0; p < ccc_D / 8; p += 2) {
+            const float *q = m->q + (i64)r0 * m->ld + p * 8;
+            UNROLL for (i32 i = 0; i < KEYS; i++) {
+                VU k = pairs16(row[i], t[i], p);
+                UNROLL for (i32 r = 0; r < rn; r++) {
+                    s[r][i] = fma8(even_f32(k), ld8f(q + r * m->ld), s[r][i]);
+                    s[r][i] = fma8(odd_f32(k), ld8f(q + r * m->ld + 8), s[r][i]);
+                }
+            }
+        }
+        UNROLL for (i32 r = 0; r < rn; r++) st4f(m->score + (r0 + r) * COLS + j, sum4(s[r][0], s[r][1], s[r][2], s[r][3]));
+    }
+}
+/* 16 columns from piece p on */
+INLINE void weigh_one(tile_t *m, i32 r0, i32 p, i32 n, i32 rn)
+{
+    const i64 step = page_step(m);
+    float *out = m->out + (i64)r0 * m->ld + p * 8;
+    VF even[R_ONE], odd[R_ONE];
+    UNROLL for (i32 r = 0; r < rn; r++) even[r] = ld8f(out + r * m->ld), odd[r] = ld8f(out + r * m->ld + 8);
+    for (i32 j = 0; j < n; j++) {
+        VU v = pairs16(m->v_page[j / KV_PAGE] + j % KV_PAGE * step, j, p);
+        UNROLL for (i32 r = 0; r < rn; r++) {
+            VF w = splat(m->score[(r0 + r) * COLS + j]);
+            even[r] = fma8(w, even_f32(v), even[r]);
+            odd[r] = fma8(w, odd_f32(v), odd[r]);
+        }
+    }
+    UNROLL for (i32 r = 0; r < rn; r++) {
+        st8f(out + r * m->ld, even[r]);
+        st8f(out + r * m->ld + 8, odd[r]);
+    }
+}
+INLINE void rows_one(tile_t *m, i32 r0, i32 j0, i32 n, i32 rn)
+{
+    scores_one(m, r0, n, rn);
+    for (i32 r = r0; r < r0 + rn; r++) softmax(m, r, j0, n);
+    for (i32 p = 0; p < ccc_D / 8; p += 2) weigh_one(m, r0, p, n, rn);
+}
+INLINE void cols_one(tile_t *m, i32 j0, i32 n)
+{
+    i32 r = 0;
+    for (; r + 3 <= m->rows && m->rows - r != 4; r += 3) rows_one(m, r, j0, n, 3);
+    for (; r + 2 <= m->rows; r += 2) rows_one(m, r, j0, n, 2);
+    if (r < m->rows) rows_one(m, r, j0, n, 1);
+}
+
 /* ---- a tile ---------------------------------------------------------------------------------------------------------------------------- */
-INLINE void begin(tile_t *m)
+INLINE void cols_many(tile_t *m, i32 j0, i32 n)
+{
+    i32 r = 0;
+    load_k(m, n);
+    for (; r + R_REG <= m->rows; r += R_REG) scores(m, r, n, R_REG);
+    for (; r < m->rows; r++) scores(m, r, n, 1);
+    for (r = 0; r < m->rows; r++) softmax(m, r, j0, n);
+    load_v(m, n);
+    for (r = 0; r + R_REG <= m->rows; r += R_REG) weigh_rows(m, r, n, R_REG);
+    for (; r < m->rows; r++) weigh_rows(m, r, n, 1);
+}
+INLINE void begin(tile_t *m, i32 one)
 {
     for (i32 r = 0; r < m->rows; r++) {
         const u16 *q = m->a->q + (i64)(m->first + r % m->n) * m->a->q_ld + (i64)(m->head0 + r / m->n) * ccc_D;
+        float *to = m->q + (i64)r * m->ld;
         m->most[r] = NEVER;
         m->sum[r] = splat(0.0f);
-        for (i32 d = 0; d < ccc_D; d += 8) {
-            st8f(m->q + (i64)r * ccc_D + d, ld8b(q + d));
-            st8f(m->out + (i64)r * ccc_D + d, splat(0.0f));
+        for (i32 d = 0; d < m->ld; d += 8) st8f(m->out + (i64)r * m->ld + d, splat(0.0f));
+        for (i32 d = 0; d < ccc_D && !one; d += 8) st8f(to + d, ld8b(q + d));
+        for (i32 p = 0; p < ccc_D / 8 && one; p += 2) {
+            VU v = (VU)0;
+            v.lo = ld4u(q + p * 8);
+            if (p + 1 < ccc_D / 8) v.hi = ld4u(q + p * 8 + 8);
+            st8f(to + p * 8, even_f32(v));
+            st8f(to + p * 8 + 8, odd_f32(v));
         }
     }
 }
-INLINE void end(const tile_t *m)
+INLINE void end(const tile_t *m, i32 one)
 {
     for (i32 r = 0; r < m->rows; r++) {
-        float sum = sum1(m->sum[r]), part = sum == 0.0f ? 0.0f : 1.0f / sum;
+        float sum = sum1(m->sum[r]), part = sum == 0.0f ? 0.0f : 1.0f / sum, *from = m->out + (i64)r * m->ld;
         u16 *out = m->a->out + (i64)(m->first + r % m->n) * m->a->out_ld + (i64)(m->head0 + r / m->n) * ccc_D;
-        for (i32 d = 0; d < ccc_D; d += 8) st8b(out + d, ld8f(m->out + (i64)r * ccc_D + d) * part);
+        for (i32 d = 0; d < ccc_D && !one; d += 8) st8b(out + d, ld8f(from + d) * part);
+        for (i32 d = 0; d < ccc_D && one; d += 16) {
+            VF even = ld8f(from + d) * part, odd = ld8f(from + d + 8) * part;
+            st8b(out + d, __builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11));
+            if (d + 8 < ccc_D) st8b(out + d + 8, __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15));
+        }
     }
 }
-INLINE void attend(tile_t *m)
+INLINE void attend(tile_t *m, i32 one)
 {
-    begin(m);
+    m->ld = one ? (ccc_D + 15) / 16 * 16 : ccc_D;
+    begin(m, one);
     for (i32 j0 = 0; j0 < m->visible; j0 += COLS) {
-        i32 n = imin(COLS, m->visible - j0), r = 0;
-        load_k(m, j0, n);
-        for (; r + R_REG <= m->rows; r += R_REG) scores(m, r, n, R_REG);
-        for (; r < m->rows; r++) scores(m, r, n, 1);
-        for (r = 0; r < m->rows; r++) softmax(m, r, j0, n);
-        load_v(m, j0, n);
-        for (r = 0; r + R_REG <= m->rows; r += R_REG) weigh_rows(m, r, n, R_REG);
-        for (; r < m->rows; r++) weigh_rows(m, r, n, 1);
+        i32 n = imin(COLS, m->visible - j0);
+        find_pages(m, j0, n);
+        if (one) cols_one(m, j0, n);
+        else cols_many(m, j0, n);
     }
-    end(m);
+    end(m, one);
 }
 
 /* Tile number `index` counted over all sequences; its query tokens and visible rows. False: there are not so many tiles. */
@@ -208,6 +300,7 @@ INLINE i32 find_tile(tile_t *m, i64 index)
         i32 skip = (i32)index * QUERIES;
         i64 room = (i64)a->max_blocks * ccc_BLOCK;
         i32 len = (i32)lmin(imax(0, a->seq_lens[m->seq]), room);
+        m->whole = n;
         m->first = from + skip;
         m->n = imin(QUERIES, n - skip);
         m->visible = imax(0, len - n + skip + m->n);
@@ -225,13 +318,14 @@ ENTRY ccc_kernel(const attention_args *a, const host_ctx *c)
     m.score = m.out + ROWS * ccc_D;
     m.kv = m.score + ROWS * COLS;
     if (!find_tile(&m, c->block[0])) return;
-    const i32 group = ccc_HQ / ccc_HKV, most = ROWS / m.n;
+    const i32 group = ccc_HQ / ccc_HKV, one = m.whole == 1, most = one ? ROWS / 2 : ROWS / m.n; /* with one token rows may be longer by 8 */
     i32 head_end = (i32)share(ccc_HQ, c->block[1] + 1, c->grid[1]);
     for (i32 h = (i32)share(ccc_HQ, c->block[1], c->grid[1]); h < head_end; h += m.heads) {
         m.head0 = h;
         m.kv_head = h / group;
         m.heads = imin(imin(most, head_end - h), (m.kv_head + 1) * group - h); /* of one KV head */
         m.rows = m.heads * m.n;
-        attend(&m);
+        if (one) attend(&m, 1);
+        else attend(&m, 0);
     }
 }

@@ -93,7 +93,7 @@ INLINE void stream_rows(const matvec_args *a, const u16 *w, i32 n, const float *
                 VU p = ld8u(row[r] + k);
                 s[r] = fma8(even_f32(p), even, s[r]);
                 s[r] = fma8(odd_f32(p), odd, s[r]);
-                if (k % 32 == 0) __builtin_prefetch(row[r] + k + ahead, 0, 2);
+                if (k % 32 == r % 2 * 16) __builtin_prefetch(row[r] + k + ahead, 0, 2); /* a line is 32 elements */
             }
         }
         if (k < end) {
