@@ -2,3 +2,4 @@
 add_subdirectory(fake_cuda)
 set(runtime_fixture unit/runtime_make.c unit/runtime_kernels.c)
 ccc_unit_test(unit-runtime-format "cccrt_static" unit/runtime_format.c ${runtime_fixture})
+ccc_unit_test(unit-runtime-cpu "cccrt_static" unit/runtime_cpu.c ${runtime_fixture})

@@ -257,13 +257,23 @@ void make_artifact(uint8_t **bytes, size_t *size_B)
     cr_assert_eq(ccart_encode(bytes, size_B, f, &err), CCC_OK, "%s", err.msg);
 }
 
+static uint8_t *kept[16]; /* bytes of open artifacts, until the test process ends */
+static unsigned n_kept;
+
+__attribute__((destructor)) static void free_kept(void)
+{
+    for (unsigned i = 0; i < n_kept; i++) free(kept[i]);
+}
+
 cccrt_artifact *make_open(int allow_host_code)
 {
-    static uint8_t *bytes; /* until the test process ends */
+    uint8_t *bytes;
     size_t size_B;
     ccc_err err = {0};
     cccrt_artifact *a = NULL;
     make_artifact(&bytes, &size_B);
+    cr_assert(n_kept < sizeof kept / sizeof *kept);
+    kept[n_kept++] = bytes;
     cccrt_open_args args = {sizeof args, allow_host_code};
     cr_assert_eq(cccrt_artifact_open_memory(&a, bytes, size_B, &args, &err), CCC_OK, "%s", err.msg);
     return a;
