@@ -160,6 +160,21 @@ static ccc_status compile_kernels(compile *c, ccc_err *err)
     return w.status;
 }
 
+/* A programmatic edge needs proof: code generation looked at the LLVM IR, and every thread block of both kernels waits before it exits. */
+static void settle_edges(compile *c)
+{
+    for (unsigned t = 0; t < c->n_targets; t++) {
+        ccc_plan *p = c->target[t].plan;
+        for (uint32_t k = 0; k < p->n_kernels; k++)
+            if (!c->target[t].code[k].waits) p->kernel[k].flags &= ~(uint32_t)CCART_KERNEL_PDL;
+        for (uint32_t i = 0; i < p->n_programs; i++) {
+            ccart_node *n = p->program[i].node;
+            for (uint32_t j = 0; j < p->program[i].n_nodes; j++)
+                if (!(p->kernel[n[j].kernel].flags & CCART_KERNEL_PDL) || (j && !(p->kernel[n[j - 1].kernel].flags & CCART_KERNEL_PDL))) n[j].edge = CCART_EDGE_FULL;
+        }
+    }
+}
+
 /* ---- the artifact's key ------------------------------------------------------------------------------------------------------------------ */
 static ccc_status artifact_factors(ccc_factors *f, compile *c, const ccc_graph *g, ccc_err *err)
 {
@@ -206,6 +221,7 @@ static ccc_status build(compile *c, ccc_buf *out, ccc_err *err)
     double t0 = report_now();
     CCC_TRY(compile_kernels(c, err));
     report_time(&c->report, "kernels", report_now() - t0);
+    settle_edges(c);
     report_kernels(&c->report, c->target, c->n_targets);
     ccc_buf json = { 0 };
     ccc_status st = report_json(&c->report, &json, err);

@@ -67,8 +67,10 @@ static void pack_limits(packer *p)
         }
     }
     if (f->n_layers) f->max_model_len = sym_max(g, "B") * f->kv_block_size;
-    const char *len = ccc_graph_fact(g, "max_model_len");
-    if (len && atoll(len) > 0 && atoll(len) < f->max_model_len) f->max_model_len = atoll(len);
+    for (ccc_nid i = 1; i < g->n_nodes; i++) { /* whole blocks may reach further than the positions that the model has */
+        const ccc_node *n = &g->node[i];
+        if (n->op == CCC_OP_rope_table && ccc_attr_int(n, "rows") < f->max_model_len) f->max_model_len = ccc_attr_int(n, "rows");
+    }
 }
 
 static uint32_t add_module(ccart_target *t, uint32_t kind, const void *data, size_t size_B)

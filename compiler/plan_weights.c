@@ -77,7 +77,8 @@ static ccc_status load_kernel(uint32_t *out, ccc_plan *p, const ccart_segment *s
     uint64_t hash = XXH64(name, strlen(name), 0);
     uint32_t elements = px_op(&b, CCART_X_MUL, px_var(&b, CCART_VAR_ROWS), px_const(&b, cols));
     uint32_t grid[3] = { load_grid(&b, cuda, px_op(&b, CCART_X_CEILDIV, elements, px_const(&b, CCC_LOAD_ELEMS))), px_const(&b, 1), px_const(&b, 1) };
-    pb_plain(&b, offsetof(load_args, dst), 8, CCART_P_WEIGHT, s->weight, 0);
+    bool vector = s->rank < 2; /* one row, so its place in the weight is a number of bytes */
+    pb_plain(&b, offsetof(load_args, dst), 8, CCART_P_WEIGHT, s->weight, vector ? (int64_t)s->dst_B : 0);
     if (src_dtype) pb_plain(&b, offsetof(load_args, src), 8, CCART_P_SRC, 0, 0);
     else PB_I64(&b, load_args, src, 0);
     if (src_dtype) PB_I64(&b, load_args, seed, 0);
@@ -86,7 +87,7 @@ static ccc_status load_kernel(uint32_t *out, ccc_plan *p, const ccart_segment *s
     pb_expr(&b, offsetof(load_args, row0), 8, px_var(&b, CCART_VAR_ROW0));
     pb_expr(&b, offsetof(load_args, rows), 8, px_var(&b, CCART_VAR_ROWS));
     PB_I64(&b, load_args, cols, cols);
-    PB_I64(&b, load_args, dst_row0, dst_row0);
+    PB_I64(&b, load_args, dst_row0, vector ? 0 : dst_row0);
     PB_F32(&b, load_args, mean, ccc_attr_float(w, "init_mean"));
     PB_F32(&b, load_args, std, ccc_attr_float(w, "init_std") * sqrt(3.0) / 8388608.0);
     CCC_TRY(pb_launch(&b, &k, grid, 0, 0, err));
@@ -130,8 +131,9 @@ static ccc_status add_segment(ccc_plan *p, uint32_t weight, const ccc_graph *g, 
     ccart_segment s = { .weight = weight, .source = "", .row_group = 1, .load_program = UINT32_MAX, .random_program = UINT32_MAX };
     int64_t rows = 0, cols = 0, half = 0;
     type_shape(&g->value[v].type, &rows, &cols);
+    bool vector = g->value[v].type.rank < 2; /* concat joins vectors along their only dimension: `row` then counts elements */
     uint64_t dst_row_B = ccc_dtype_bytes((ccc_dtype)w->dtype, (uint64_t)cols);
-    s.dst_B = (uint64_t)*row * dst_row_B;
+    s.dst_B = (uint64_t)*row * (vector ? ccc_dtype_bytes((ccc_dtype)w->dtype, 1) : dst_row_B);
     s.dst_size_B = (uint64_t)rows * dst_row_B;
     const ccc_node *n = ccc_def(g, v);
     for (unsigned casts = 0; n->op == CCC_OP_cast || n->op == CCC_OP_unpermute; n = ccc_def(g, n->in[0])) {
@@ -155,6 +157,10 @@ static ccc_status add_segment(ccc_plan *p, uint32_t weight, const ccc_graph *g, 
         s.row_B = 0;
         CCC_TRY(rope_segment(p, &s, n, err));
     } else {
+        static const ccc_dtype loads[] = { CCC_F32, CCC_F16, CCC_BF16, CCC_Q8_0, CCC_Q4_1 };
+        bool known = false;
+        for (unsigned i = 0; i < sizeof loads / sizeof *loads; i++) known |= st->dtype == loads[i];
+        if (!known) return ccc_fail(err, CCC_E_UNSUPPORTED, "weight '%s': no load kernel reads %s", ccc_attr_str(n, "name"), ccc_dtype_name((ccc_dtype)st->dtype));
         s.source = ccc_arena_strdup(p->mem, ccc_attr_str(n, "name"));
         s.plain = st->dtype == w->dtype && !half;
         if (!s.plain) CCC_TRY(load_kernel(&s.load_program, p, &s, n, st->dtype, half, *row, err));
@@ -162,7 +168,7 @@ static ccc_status add_segment(ccc_plan *p, uint32_t weight, const ccc_graph *g, 
     }
     if (!s.source || !CCC_GROW(p->mem, p->segment, p->n_segments, p->cap_segments)) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     p->segment[p->n_segments++] = s;
-    *row += rows;
+    *row += vector ? cols : rows;
     return CCC_OK;
 }
 
