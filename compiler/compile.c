@@ -176,7 +176,7 @@ static void settle_edges(compile *c)
 }
 
 /* ---- the artifact's key ------------------------------------------------------------------------------------------------------------------ */
-static ccc_status artifact_factors(ccc_factors *f, compile *c, const ccc_graph *g, ccc_err *err)
+ccc_status ccc_artifact_factors(ccc_factors *f, const ccc_graph *g, const ccc_config *config, const char *const versions[3], ccc_err *err)
 {
     ccc_buf text = { 0 };
     ccc_arena *mem = ccc_arena_new();
@@ -184,11 +184,14 @@ static ccc_status artifact_factors(ccc_factors *f, compile *c, const ccc_graph *
     if (st == CCC_OK) {
         ccc_factor_str(f, "ccc", CCC_VERSION);
         ccc_factor_str(f, "build", ccc_build_id());
-        ccc_factor_str(f, "llvm", c->versions[0]);
-        ccc_factor_str(f, "ptxas", c->versions[1]);
-        ccc_factor_str(f, "templates", c->versions[2]);
-        for (const ccc_option *o = ccc_options; o->name; o++)
-            if (o->in_key) ccc_factor_str(f, o->name, ccc_config_text(c->config, o, mem));
+        ccc_factor_str(f, "llvm", versions[0]);
+        ccc_factor_str(f, "ptxas", versions[1]);
+        ccc_factor_str(f, "templates", versions[2]);
+        for (const ccc_option *o = ccc_options; o->name && st == CCC_OK; o++) {
+            const char *value = o->in_key ? ccc_config_text(config, o, mem) : "";
+            if (!value) st = CCC_E_NOMEM;
+            else if (o->in_key) ccc_factor_str(f, o->name, value);
+        }
         ccc_factor_add(f, "graph", text.data, text.size_B);
     }
     if (text.failed || f->bytes.failed) st = CCC_E_NOMEM;
@@ -241,7 +244,7 @@ ccc_status ccc_compile(ccc_buf *out, const ccc_graph *g, const ccc_compile_args 
     ccc_status st = check_disabled(args->config->disable_passes, err);
     if (st == CCC_OK) st = ccc_ir_verify(g, err);
     if (st == CCC_OK) st = open_tools(&c, err);
-    if (st == CCC_OK) st = artifact_factors(&key, &c, g, err);
+    if (st == CCC_OK) st = ccc_artifact_factors(&key, g, c.config, c.versions, err);
     if (st == CCC_OK && c.cache && !args->explain && !*c.config->dump) st = ccc_cache_get(c.cache, CCC_CACHE_ARTIFACT, &key, out, &hit, err);
     if (st == CCC_OK && !hit) st = ccc_graph_clone(&c.g, g, err);
     if (st == CCC_OK && !hit) st = build(&c, out, err);
