@@ -135,8 +135,8 @@ static void leave(reader *r)
 
 static ccc_status want_string(reader *r, const json_t *j, const char **out)
 {
-    if (!json_is_string(j)) return bad(r, "must be a string");
     *out = json_string_value(j);
+    if (!*out) return bad(r, "must be a string");
     return ccc_is_printable(*out) ? CCC_OK : bad(r, "must not have control characters");
 }
 

@@ -168,7 +168,7 @@ static ccc_status memory_node(rt_launch *l, rt_scope *s, const ccart_program *p,
 {
     char *at[2] = {0};
     int64_t size_B;
-    uint64_t left_B;
+    uint64_t left_B = 0;
     CCC_TRY(number(&size_B, s, p, n->size_expr, err));
     for (uint32_t i = 0; i < n->n_params; i++) {
         const ccart_param *q = &p->param[n->first_param + i];
