@@ -202,6 +202,17 @@ static ccc_status occupancy(rt_cuda *c, const ccart_kernel *k, rt_kernel *to, cc
     return CCC_OK;
 }
 
+/* One struct, as large as the artifact says: the driver copies as many bytes as the kernel declares. It may begin behind offset 0. */
+static ccc_status check_arguments(rt_cuda *c, const ccart_kernel *k, cu_function f, ccc_err *err)
+{
+    size_t offset_B, size_B = 0, more_B;
+    if (!c->cu.func_param) return CCC_OK; /* older drivers cannot tell */
+    cu_result first = c->cu.func_param(f, 0, &offset_B, &size_B), second = first ? first : c->cu.func_param(f, 1, &offset_B, &more_B);
+    if (second && second != CU_INVALID_VALUE) return rt_cuda_fail(c, second, "ask for a kernel's arguments", err);
+    if (first || !second || size_B != k->args_B) return ccc_fail(err, CCC_E_CORRUPT, "kernel '%s' does not take one argument of %u bytes", k->name, k->args_B);
+    return CCC_OK;
+}
+
 static ccc_status load_kernel(rt_code *code, uint32_t index, ccc_err *err)
 {
     rt_cuda *c = rt_cuda_of(code->device);
@@ -212,9 +223,7 @@ static ccc_status load_kernel(rt_code *code, uint32_t index, ccc_err *err)
     if (m == UINT32_MAX) return ccc_fail(err, CCC_E_DEVICE, "kernel '%s' has no code for this device", k->name);
     if (!code->module[m]) CCC_TRY(load_module(c, (cu_module *)&code->module[m], &t->module[m], k->name, err));
     RT_CU(c, "find a kernel in its module", module_function((cu_function *)&to->entry, code->module[m], k->symbol));
-    size_t offset_B, size_B;
-    if (c->cu.func_param && (c->cu.func_param(to->entry, 0, &offset_B, &size_B) || size_B != k->args_B /* the offset may be more than 0: a 64-aligned struct */ || !c->cu.func_param(to->entry, 1, &offset_B, &size_B)))
-        return ccc_fail(err, CCC_E_CORRUPT, "kernel '%s' does not take one argument of %u bytes", k->name, k->args_B);
+    CCC_TRY(check_arguments(c, k, to->entry, err));
     if (k->shared_B > LARGE_SHARED_B) {
         RT_CU(c, "give a kernel its shared memory", func_set(to->entry, CU_FUNC_MAX_DYNAMIC_SHARED, (int)k->shared_B));
         RT_CU(c, "give a kernel its shared memory", func_set(to->entry, CU_FUNC_CARVEOUT, 100));

@@ -108,10 +108,12 @@ static void write_part(const cccrt_session *s, const part *p, char *to, const cc
     }
 }
 
-/* Remembers behind which element a buffer holds padding alone. */
-static void note_padding(cccrt_session *s, rt_input i, int64_t n, int64_t rows)
+/* Between two arrays of one transfer lies the unused rest of the first one's buffer: it becomes padding too. Remembers behind which
+ * element a buffer holds padding alone. */
+static void pad_gap(cccrt_session *s, const part *p, char *to, size_t gap_B, int64_t n, int64_t rows)
 {
-    if (s->dirty_end[i] <= rows) s->dirty_end[i] = n;
+    if (gap_B) memset(to + p->size_B, p->input == RT_SLOTS_OF ? 0xff : 0, gap_B);
+    if (gap_B || s->dirty_end[p->input] <= rows) s->dirty_end[p->input] = n;
 }
 
 static ccc_status send(cccrt_session *s, const part *p, int count, const cccrt_step_args *a, const rt_counts *n, const rt_counts *rows, void *stream, ccc_err *err)
@@ -122,7 +124,8 @@ static ccc_status send(cccrt_session *s, const part *p, int count, const cccrt_s
     for (int i = 0; i < count; i++) {
         int64_t have = rt_input_rows(n, p[i].input), want = rt_input_rows(rows, p[i].input);
         write_part(s, &p[i], to + (p[i].dst - first), a, have, want);
-        note_padding(s, p[i].input, have, want);
+        size_t gap_B = s->device->is_cuda && i + 1 < count ? (size_t)(p[i + 1].dst - p[i].dst) - p[i].size_B : 0;
+        pad_gap(s, &p[i], to + (p[i].dst - first), gap_B, have, want);
     }
     return s->device->is_cuda ? s->device->backend->copy(s->device, first, to, span_B, stream, err) : CCC_OK;
 }
