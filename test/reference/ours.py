@@ -97,9 +97,9 @@ class Engine:
         blocks, self.free = list(shared) + self.free[:need], self.free[need:]
         return Seq(blocks)
 
-    def step(self, batch, keep=None, acausal=False):
+    def step(self, batch, keep=None, acausal=False, beyond=0):
         """batch: [(sequence, new tokens)]. keep: how many last rows of each are wanted (else all). Returns their logits and argmaxes, one array each.
-        acausal: every token is given as a sequence of its own that sees the whole of its sequence (what a missing causal mask does)."""
+        acausal: every token is given as a sequence of its own that sees the whole of its sequence (what a missing causal mask does). beyond: rows that attention is told to read past the end."""
         size, first = self.m.kv_block_size, np.cumsum([0] + [len(t) for _, t in batch])
         positions = [np.arange(s.n, s.n + len(t)) for s, t in batch]
         slots = [np.array(s.blocks)[p // size] * size + p % size for (s, _), p in zip(batch, positions)]
@@ -115,7 +115,7 @@ class Engine:
             self.session.fill_arena(0xFF)
         n = sum(map(len, rows))
         self.session.step(first[-1], len(seqs), n, token_ids=np.concatenate([t for _, t in batch]), positions=np.concatenate(positions), query_start_loc=starts,
-                          seq_lens=[s.n for s in seqs], block_table=table, slot_mapping=np.concatenate(slots), logits_indices=np.concatenate(rows))
+                          seq_lens=[s.n + beyond for s in seqs], block_table=table, slot_mapping=np.concatenate(slots), logits_indices=np.concatenate(rows))
         logits = self.session.read("logits", (n, self.m.vocab))
         ids = self.session.read("next_tokens", n, "i32")
         self.session.check()
