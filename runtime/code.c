@@ -73,3 +73,11 @@ ccc_status rt_code_need(rt_code *c, const ccart_program *p, ccc_err *err)
     pthread_mutex_unlock(&c->lock);
     return status;
 }
+
+double rt_code_modules_ms(rt_code *c)
+{
+    pthread_mutex_lock(&c->lock);
+    double ms = c->modules_ms;
+    pthread_mutex_unlock(&c->lock);
+    return ms;
+}

@@ -51,6 +51,7 @@ rt_code *rt_code_retain(rt_code *c);
 void rt_code_close(rt_code *c);
 /* Loads the kernels that the program's nodes name. */
 ccc_status rt_code_need(rt_code *c, const ccart_program *p, ccc_err *err);
+double rt_code_modules_ms(rt_code *c);
 
 /* ---- resolved programs (resolve.c): the nodes of a program with numbers and addresses put in */
 typedef struct {

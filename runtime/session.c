@@ -236,7 +236,7 @@ ccc_status cccrt_session_create(cccrt_session **out, const cccrt_artifact *a, cc
     cccrt_session *s = calloc(1, sizeof *s);
     ccc_status status = s ? create(s, a, w, &g, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory for a session");
     if (status == CCC_OK) {
-        s->timings = (cccrt_timings){.context_ms = d->context_ms, .open_ms = a->open_ms, .modules_ms = s->code->modules_ms, .attach_ms = w->attach_ms,
+        s->timings = (cccrt_timings){.context_ms = d->context_ms, .open_ms = a->open_ms, .modules_ms = rt_code_modules_ms(s->code), .attach_ms = w->attach_ms,
                                      .session_ms = rt_now_ms() - start};
         if (g.graphs == CCCRT_GRAPHS_ALL) status = cccrt_session_build_graphs(s, err);
     }

@@ -5,11 +5,13 @@ ccc_unit_test(unit-runtime-format "cccrt_static" unit/runtime_format.c ${runtime
 ccc_unit_test(unit-runtime-cpu "cccrt_static" unit/runtime_cpu.c ${runtime_fixture})
 ccc_unit_test(unit-runtime-cuda "cccrt_static" unit/runtime_cuda.c ${runtime_fixture})
 target_compile_definitions(unit-runtime-cuda PRIVATE RUNTIME_LOG="${CMAKE_CURRENT_LIST_DIR}/runtime_cuda.log")
-set(faults_sources unit/runtime_faults.c ${runtime_fixture})
-list(TRANSFORM faults_sources PREPEND ${CMAKE_CURRENT_LIST_DIR}/../)
-add_executable(unit-runtime-faults ${faults_sources})
-target_link_libraries(unit-runtime-faults PRIVATE cccrt_static ${CRITERION} ccc_flags)
-add_test(NAME unit-runtime-faults COMMAND unit-runtime-faults)
+foreach(name IN ITEMS faults threads) # with a main of their own
+    set(sources unit/runtime_${name}.c ${runtime_fixture})
+    list(TRANSFORM sources PREPEND ${CMAKE_CURRENT_LIST_DIR}/../)
+    add_executable(unit-runtime-${name} ${sources})
+    target_link_libraries(unit-runtime-${name} PRIVATE cccrt_static ${CRITERION} ccc_flags)
+    add_test(NAME unit-runtime-${name} COMMAND unit-runtime-${name})
+endforeach()
 foreach(test IN ITEMS unit-runtime-cuda unit-runtime-faults)
     target_link_options(${test} PRIVATE LINKER:--no-as-needed)
     target_link_libraries(${test} PRIVATE fake_cuda) # is loaded already when dlopen asks for libcuda.so.1

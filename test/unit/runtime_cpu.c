@@ -1,7 +1,6 @@
 /* The runtime on the CPU with the hand-made artifact: weights from every source, steps, advance, limits, reports, errors. */
 #include "runtime_make.h"
 #include <criterion/criterion.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -354,34 +353,6 @@ Test(cpu, after_fork)
     }
     int status;
     cr_assert(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    close_all(&x);
-}
-
-typedef struct { cccrt_session *s; int32_t id; int wrong; } stepper;
-
-static void *step_often(void *arg)
-{
-    stepper *t = arg;
-    for (int i = 0; i < 2000; i++) {
-        int64_t position = i % MAX_LEN;
-        int32_t row = 0, sum = 0;
-        cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 1, .n_seqs = 1, .n_logits = 1, .token_ids = &t->id, .positions = &position, .logits_indices = &row};
-        if (cccrt_step(t->s, &g, NULL, NULL) != CCC_OK || cccrt_session_read(t->s, "sums", &sum, 0, 4, NULL, NULL) != CCC_OK || sum != sum_of(t->id, position)) t->wrong++;
-    }
-    return NULL;
-}
-
-Test(cpu, two_sessions_in_two_threads)
-{
-    all x = make_all();
-    cccrt_session_args g = {.size_B = sizeof g, .kv = cccrt_kv_describe(x.kv)};
-    stepper t[2] = {{x.s, 3, 0}, {NULL, 9, 0}};
-    OK(cccrt_session_create(&t[1].s, x.a, x.w, &g, &err));
-    pthread_t thread[2];
-    for (int i = 0; i < 2; i++) cr_assert(pthread_create(&thread[i], NULL, step_often, &t[i]) == 0);
-    for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
-    cr_assert(t[0].wrong == 0 && t[1].wrong == 0);
-    cccrt_session_close(t[1].s);
     close_all(&x);
 }
 
