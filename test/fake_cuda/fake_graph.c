@@ -8,17 +8,17 @@
 
 #define API __attribute__((visibility("default")))
 #define BEGIN(name) cu_result r_ = fake_begin(#name, true); if (r_) return fake_end(r_)
-enum { CBANK_PARAM_SIZE = 0x19, MAX_ARGS_B = 4096, GRID_YZ = 65535, MAX_NODES = 65536 };
+enum { KPARAM_INFO = 0x17, MAX_ARGS_B = 4096, GRID_YZ = 65535, MAX_NODES = 65536 };
 
 typedef struct { handle h; const char *image; } module;
-typedef struct { handle h; module *m; char name[128]; size_t args_B; int shared_B; } function;
+typedef struct { handle h; module *m; char name[128]; size_t offset_B, args_B; int shared_B; } function;
 typedef struct { handle h; struct graph *g; int kind; function *f; unsigned grid[3]; cu_memset_node set; cu_memcpy_node copy; bool joined; } node;
 typedef struct graph { handle h; node *node[MAX_NODES]; unsigned n; } graph;
 typedef struct { handle h; unsigned n; node *node[MAX_NODES]; } exec;
 enum { N_KERNEL, N_MEMSET, N_MEMCPY };
 
 /* ---- modules */
-static bool elf_entry(const char *image, const char *name, size_t *args_B)
+static bool elf_entry(const char *image, const char *name, size_t *offset_B, size_t *args_B)
 {
     const Elf64_Ehdr *h = (const void *)image;
     const Elf64_Shdr *s = (const void *)(image + h->e_shoff);
@@ -27,9 +27,14 @@ static bool elf_entry(const char *image, const char *name, size_t *args_B)
         const char *sn = names + s[i].sh_name;
         if (strncmp(sn, ".nv.info.", 9) != 0 || strcmp(sn + 9, name) != 0) continue;
         const unsigned char *p = (const unsigned char *)image + s[i].sh_offset, *end = p + s[i].sh_size;
+        unsigned n = 0; /* parameters: u32 index, u16 number, u16 offset, u32 with the size from bit 18 */
         for (*args_B = 0; p + 4 <= end; p += p[0] == 4 ? 4 + (p[2] | p[3] << 8) : 4)
-            if (p[0] == 3 && p[1] == CBANK_PARAM_SIZE) *args_B = (size_t)(p[2] | p[3] << 8);
-        return true;
+            if (p[0] == 4 && p[1] == KPARAM_INFO && p + 16 <= end) {
+                *offset_B = (size_t)(p[10] | p[11] << 8);
+                *args_B = (size_t)(p[14] >> 2 | p[15] << 6);
+                n++;
+            }
+        return n <= 1;
     }
     return false;
 }
@@ -76,13 +81,14 @@ API cu_result cuModuleGetFunction(cu_function *out, cu_module m, const char *nam
     BEGIN(cuModuleGetFunction);
     if (!fake_is(m, H_MODULE)) return fake_end(INVALID_HANDLE);
     module *x = (module *)(void *)m;
-    size_t args_B = 0;
+    size_t offset_B = 0, args_B = 0;
     fake_log(" module%u %s", x->h.number, name);
     bool elf = memcmp(x->image, ELFMAG, SELFMAG) == 0;
-    if (!(elf ? elf_entry(x->image, name, &args_B) : ptx_entry(x->image, name, &args_B)) || args_B > MAX_ARGS_B) return fake_end(NOT_FOUND);
+    if (!(elf ? elf_entry(x->image, name, &offset_B, &args_B) : ptx_entry(x->image, name, &args_B)) || args_B > MAX_ARGS_B) return fake_end(NOT_FOUND);
     function *f = fake_new(H_FUNCTION, sizeof *f);
     if (!f) return fake_end(CU_OUT_OF_MEMORY);
     f->m = x;
+    f->offset_B = offset_B;
     f->args_B = args_B;
     f->shared_B = INITIAL_SHARED_B;
     snprintf(f->name, sizeof f->name, "%s@%u", name, x->h.number);
@@ -115,7 +121,7 @@ API cu_result cuFuncGetParamInfo(cu_function f, size_t i, size_t *offset_B, size
         fake_end(0);
         return CU_INVALID_VALUE;
     }
-    *offset_B = 0;
+    *offset_B = ((function *)(void *)f)->offset_B;
     *size_B = ((function *)(void *)f)->args_B;
     return fake_end(0);
 }
@@ -162,6 +168,10 @@ API cu_result cuTensorMapEncodeTiled(cu_tensor_map *m, int dtype, unsigned rank,
     return fake_end(ok ? 0 : CU_INVALID_VALUE);
 }
 
+static unsigned long wild; /* arguments that look like addresses of device memory and lie in no allocation */
+API unsigned long fake_wild_addresses(void);
+API unsigned long fake_wild_addresses(void) { return wild; }
+
 static bool arguments_ok(const function *f, void **params)
 {
     fake_log(" args");
@@ -171,8 +181,9 @@ static bool arguments_ok(const function *f, void **params)
     for (size_t i = 0; i < f->args_B; i += 8) {
         uint64_t v = 0;
         memcpy(&v, a + i, f->args_B - i < 8 ? f->args_B - i : 8);
-        if (fake_ours(v)) {
+        if (fake_near(v)) {
             ok &= fake_inside(v, 1, false);
+            wild += !fake_inside(v, 0, false);
             fake_log_pointer(v);
         } else {
             fake_log(" %llx", (unsigned long long)v);
