@@ -19,7 +19,7 @@
  *   advance                                                                       1                                              0
  *   read                                                                          BLOCKS * threads                               0
  *
- * SPEC values: OUT_F32 1: out is f32, 0: bf16. TOK 1: the program's T is at most 1 (the matrix is streamed), 0: any T. SRC, DST: ccc_dtype (SRC 0:
+ * SPEC values: OUT_F32 1: out is f32, 0: bf16. TOK: ccc_host_matmul_tok(..): 1 streams the matrix (one token, K a multiple of 16), 0: any T and K. SRC, DST: ccc_dtype (SRC 0:
  * random numbers). HALF: head_size / 2 of unpermute, else 0. LAYOUT: ccc_layout. The rest are numbers or 0/1, as in attention_geometry.h.
  * attention's x must be at least ceildiv(T, CCC_HOST_QUERIES) + S: each block of x is one tile of one sequence (blocks too many do nothing).
  * argmax leaves `best` and `count` alone, attention `part` and `count`: they may be null. The sum of a dot product has one order, whatever T. */
@@ -30,7 +30,7 @@ enum { CCC_HOST_BLOCKS = 8, CCC_HOST_ELEMS = 4096 };
 
 /* ---- matmul. K is cut into chunks of at most CHUNK elements */
 enum { CCC_HOST_CHUNK = 768, CCC_HOST_TILE_T = 48, CCC_HOST_TILE_N = 96, CCC_HOST_STREAM_K = 49152 };
-static inline int ccc_host_matmul_tok(long long t_max, long long k) { return t_max <= 1 && k <= CCC_HOST_STREAM_K; }
+static inline int ccc_host_matmul_tok(long long t_max, long long k) { return t_max <= 1 && k % 16 == 0 && k <= CCC_HOST_STREAM_K; }
 static inline int ccc_host_matmul_scratch_B(int tok, long long k)
 {
     return tok ? (int)((k + 15) / 16 * 64) : (4 + CCC_HOST_TILE_T) * CCC_HOST_CHUNK * 4 + 2 * CCC_HOST_TILE_T * CCC_HOST_TILE_N * 4;

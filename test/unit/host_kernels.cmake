@@ -23,6 +23,9 @@ foreach(part IN ITEMS run rows matmul attention load)
     list(APPEND HK_SOURCES ${CMAKE_CURRENT_LIST_DIR}/host_kernels_${part}.c)
 endforeach()
 ccc_unit_test(unit-host-kernels m ${HK_SOURCES} ${HK_OBJECTS})
+if(TARGET ccc) # the same tests of what codegen makes of the templates
+    ccc_unit_test(unit-host-kernels-codegen "ccc;m" ${HK_SOURCES} ${CMAKE_CURRENT_LIST_DIR}/host_kernels_codegen.c)
+endif()
 
 
 # The benchmark (not a test): the same templates, specialised with constants.

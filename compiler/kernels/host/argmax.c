@@ -17,10 +17,10 @@ INLINE i32 one_row(const float *x, i32 n)
     i32 where = 0x7fffffff;
     for (i32 l = 0; l < 8; l++)
         if (best[l] > top || (best[l] == top && at[l] < where)) top = best[l], where = at[l];
-    for (; i < n; i++)
+    ROLLED for (; i < n; i++)
         if (x[i] > top) top = x[i], where = i;
     if (where != 0x7fffffff) return where;
-    for (i = 0; i < n; i++) /* no number above -inf: the first -inf, if there is one */
+    ROLLED for (i = 0; i < n; i++) /* no number above -inf: the first -inf, if there is one */
         if (x[i] == x[i]) return i;
     return 0;
 }

@@ -8,7 +8,7 @@
 #include "kv.h"
 #include "hooks.h"
 
-enum { QUERIES = CCC_HOST_QUERIES, ROWS = CCC_HOST_ROWS, COLS = CCC_HOST_COLS, R_REG = 4, R_ONE = 3 /* rows at once with one token */ };
+enum { QUERIES = CCC_HOST_QUERIES, ROWS = CCC_HOST_ROWS, COLS = CCC_HOST_COLS, R_REG = 4 /* rows at once, .. */, R_ONE = 3 /* .. with one token */ };
 #define NEVER (-3.0e38f)
 
 typedef struct {
@@ -30,7 +30,7 @@ INLINE void find_pages(tile_t *m, i32 j0, i32 n)
 {
     const attention_args *a = m->a;
     kv_strides s = {a->block_stride, a->token_stride, a->head_stride};
-    for (i32 p = 0; p * KV_PAGE < n; p++) {
+    ROLLED for (i32 p = 0; p * KV_PAGE < n; p++) {
         i32 j = j0 + p * KV_PAGE, b = a->table[(i64)m->seq * a->max_blocks + j / ccc_BLOCK];
         if (b < 0 || b >= a->kv_blocks) {
             status_set(a->status, STATUS_BAD_BLOCK, (u32)m->seq, (u32)b);
@@ -72,8 +72,8 @@ INLINE void transpose8(VU r[8])
 INLINE void load_k(tile_t *m, i32 n)
 {
     const i64 step = page_step(m);
-    for (i32 j = 0; j < (n + 15) / 16 * 16; j += 8)
-        for (i32 p = 0; p < ccc_D / 8; p += 2) {
+    ROLLED for (i32 j = 0; j < (n + 15) / 16 * 16; j += 8)
+        ROLLED for (i32 p = 0; p < ccc_D / 8; p += 2) {
             VU r[8];
             UNROLL for (i32 i = 0; i < 8; i++) {
                 i32 t = (j + i) % KV_PAGE;
@@ -91,27 +91,28 @@ INLINE void load_k(tile_t *m, i32 n)
 INLINE void load_v(tile_t *m, i32 n)
 {
     const i64 step = page_step(m);
-    for (i32 j = 0; j < n; j++) {
+    ROLLED for (i32 j = 0; j < n; j++) {
         const char *row = m->v_page[j / KV_PAGE] + j % KV_PAGE * step;
         for (i32 p = 0; p < ccc_D / 8; p++) st8f(m->kv + (i64)j * ccc_D + p * 8, ld8b((const u16 *)(const void *)(row + kv_piece(j, p))));
     }
 }
 
 /* ---- scores, softmax, sums ----------------------------------------------------------------------------------------------------------- */
-INLINE void scores(tile_t *m, i32 r0, i32 n, i32 rn)
+/* of 4 rows from r0 on */
+INLINE void scores(tile_t *m, i32 r0, i32 n)
 {
-    for (i32 j = 0; j < n; j += 16) {
+    ROLLED for (i32 j = 0; j < n; j += 16) {
         VF s[R_REG][2];
-        UNROLL for (i32 r = 0; r < rn; r++) s[r][0] = s[r][1] = splat(0.0f);
-        for (i32 d = 0; d < ccc_D; d++) {
+        UNROLL for (i32 r = 0; r < R_REG; r++) s[r][0] = s[r][1] = splat(0.0f);
+        TWICE for (i32 d = 0; d < ccc_D; d++) {
             VF k0 = ld8f(m->kv + (i64)d * COLS + j), k1 = ld8f(m->kv + (i64)d * COLS + j + 8);
-            UNROLL for (i32 r = 0; r < rn; r++) {
+            UNROLL for (i32 r = 0; r < R_REG; r++) {
                 VF q = splat(m->q[(i64)(r0 + r) * ccc_D + d]);
                 s[r][0] = fma8(q, k0, s[r][0]);
                 s[r][1] = fma8(q, k1, s[r][1]);
             }
         }
-        UNROLL for (i32 r = 0; r < rn; r++) {
+        UNROLL for (i32 r = 0; r < R_REG; r++) {
             st8f(m->score + (r0 + r) * COLS + j, s[r][0]);
             st8f(m->score + (r0 + r) * COLS + j + 8, s[r][1]);
         }
@@ -125,7 +126,7 @@ INLINE void softmax(tile_t *m, i32 r, i32 j0, i32 n)
     const VI lane = {0, 1, 2, 3, 4, 5, 6, 7};
     float *s = m->score + r * COLS, scale = m->a->scale;
     VF most8 = splat(m->most[r]);
-    for (i32 j = 0; j < n; j += 8) {
+    ROLLED for (i32 j = 0; j < n; j += 8) {
         VF v = (lane + j) < seen ? ld8f(s + j) * scale : splat(NEVER);
         st8f(s + j, v);
         most8 = v > most8 ? v : most8;
@@ -134,7 +135,7 @@ INLINE void softmax(tile_t *m, i32 r, i32 j0, i32 n)
     for (i32 l = 1; l < 8; l++) most = most8[l] > most ? most8[l] : most;
     float keep = m_exp(m->most[r] - most);
     VF sum = m->sum[r] * keep;
-    for (i32 j = 0; j < n; j += 8) {
+    ROLLED for (i32 j = 0; j < n; j += 8) {
         VF p = (lane + j) < seen ? m_exp8(ld8f(s + j) - most) : splat(0.0f);
         st8f(s + j, p);
         sum += p;
@@ -142,31 +143,30 @@ INLINE void softmax(tile_t *m, i32 r, i32 j0, i32 n)
     m->sum[r] = sum;
     m->most[r] = most;
     if (keep == 1.0f) return;
-    for (i32 d = 0; d < m->ld; d += 8) st8f(m->out + (i64)r * m->ld + d, ld8f(m->out + (i64)r * m->ld + d) * keep);
+    ROLLED for (i32 d = 0; d < m->ld; d += 8) st8f(m->out + (i64)r * m->ld + d, ld8f(m->out + (i64)r * m->ld + d) * keep);
 }
 
-/* out[r] += probabilities * V for n cache rows, 8 * dn columns from d */
-INLINE void weigh(tile_t *m, i32 r0, i32 d, i32 n, i32 rn, i32 dn)
+/* out[r] += probabilities * V for 4 rows and n cache rows, 8 * dn columns from d */
+INLINE void weigh(tile_t *m, i32 r0, i32 d, i32 n, i32 dn)
 {
     VF s[R_REG][2];
     float *out = m->out + (i64)r0 * ccc_D + d;
-    UNROLL for (i32 r = 0; r < rn; r++)
+    UNROLL for (i32 r = 0; r < R_REG; r++)
         UNROLL for (i32 i = 0; i < dn; i++) s[r][i] = ld8f(out + (i64)r * ccc_D + 8 * i);
-    for (i32 j = 0; j < n; j++) {
+    TWICE for (i32 j = 0; j < n; j++) {
         const float *v = m->kv + (i64)j * ccc_D + d;
-        UNROLL for (i32 r = 0; r < rn; r++) {
+        UNROLL for (i32 r = 0; r < R_REG; r++) {
             VF p = splat(m->score[(r0 + r) * COLS + j]);
             UNROLL for (i32 i = 0; i < dn; i++) s[r][i] = fma8(p, ld8f(v + 8 * i), s[r][i]);
         }
     }
-    UNROLL for (i32 r = 0; r < rn; r++)
+    UNROLL for (i32 r = 0; r < R_REG; r++)
         UNROLL for (i32 i = 0; i < dn; i++) st8f(out + (i64)r * ccc_D + 8 * i, s[r][i]);
 }
-INLINE void weigh_rows(tile_t *m, i32 r0, i32 n, i32 rn)
+INLINE void weigh_rows(tile_t *m, i32 r0, i32 n)
 {
-    i32 d = 0;
-    for (; d + 16 <= ccc_D; d += 16) weigh(m, r0, d, n, rn, 2);
-    if (d < ccc_D) weigh(m, r0, d, n, rn, 1);
+    ROLLED for (i32 d = 0; d + 16 <= ccc_D; d += 16) weigh(m, r0, d, n, 2);
+    if (ccc_D % 16) weigh(m, r0, ccc_D - 8, n, 1);
 }
 
 /* ---- one token: scores and sums with K and V as they lie ------------------------------------------------------------------------------- */
@@ -174,7 +174,7 @@ enum { KEYS = 4 };
 INLINE void scores_one(tile_t *m, i32 r0, i32 n, i32 rn)
 {
     const i64 step = page_step(m);
-    for (i32 j = 0; j < n; j += KEYS) { /* pages are whole: rows beyond the last are read as the last */
+    ROLLED for (i32 j = 0; j < n; j += KEYS) { /* pages are whole: rows beyond the last are read as the last */
         VF s[R_ONE][KEYS];
         const char *row[KEYS];
         i32 t[KEYS];
@@ -183,7 +183,7 @@ INLINE void scores_one(tile_t *m, i32 r0, i32 n, i32 rn)
             row[i] = m->k_page[j / KV_PAGE] + t[i] * step;
             UNROLL for (i32 r = 0; r < rn; r++) s[r][i] = splat(0.0f);
         }
-        for (i32 p = 0; p < ccc_D / 8; p += 2) {
+        ROLLED for (i32 p = 0; p < ccc_D / 8; p += 2) {
             const float *q = m->q + (i64)r0 * m->ld + p * 8;
             UNROLL for (i32 i = 0; i < KEYS; i++) {
                 VU k = pairs16(row[i], t[i], p);
@@ -203,7 +203,7 @@ INLINE void weigh_one(tile_t *m, i32 r0, i32 p, i32 n, i32 rn)
     float *out = m->out + (i64)r0 * m->ld + p * 8;
     VF even[R_ONE], odd[R_ONE];
     UNROLL for (i32 r = 0; r < rn; r++) even[r] = ld8f(out + r * m->ld), odd[r] = ld8f(out + r * m->ld + 8);
-    for (i32 j = 0; j < n; j++) {
+    TWICE for (i32 j = 0; j < n; j++) {
         VU v = pairs16(m->v_page[j / KV_PAGE] + j % KV_PAGE * step, j, p);
         UNROLL for (i32 r = 0; r < rn; r++) {
             VF w = splat(m->score[(r0 + r) * COLS + j]);
@@ -216,42 +216,43 @@ INLINE void weigh_one(tile_t *m, i32 r0, i32 p, i32 n, i32 rn)
         st8f(out + r * m->ld + 8, odd[r]);
     }
 }
-INLINE void rows_one(tile_t *m, i32 r0, i32 j0, i32 n, i32 rn)
-{
-    scores_one(m, r0, n, rn);
-    for (i32 r = r0; r < r0 + rn; r++) softmax(m, r, j0, n);
-    for (i32 p = 0; p < ccc_D / 8; p += 2) weigh_one(m, r0, p, n, rn);
-}
-INLINE void cols_one(tile_t *m, i32 j0, i32 n)
-{
-    i32 r = 0;
-    for (; r + 3 <= m->rows && m->rows - r != 4; r += 3) rows_one(m, r, j0, n, 3);
-    for (; r + 2 <= m->rows; r += 2) rows_one(m, r, j0, n, 2);
-    if (r < m->rows) rows_one(m, r, j0, n, 1);
-}
 
 /* ---- a tile ---------------------------------------------------------------------------------------------------------------------------- */
-INLINE void cols_many(tile_t *m, i32 j0, i32 n)
+/* scores of all rows with the n cache rows in hand, and, when they have become probabilities, the sums of V. Rows are made up to fours. */
+INLINE void all_scores(tile_t *m, i32 n, i32 one)
 {
     i32 r = 0;
+    if (one) {
+        ROLLED for (; r + R_ONE <= m->rows; r += R_ONE) scores_one(m, r, n, R_ONE);
+        ROLLED for (; r < m->rows; r++) scores_one(m, r, n, 1);
+        return;
+    }
     load_k(m, n);
-    for (; r + R_REG <= m->rows; r += R_REG) scores(m, r, n, R_REG);
-    for (; r < m->rows; r++) scores(m, r, n, 1);
-    for (r = 0; r < m->rows; r++) softmax(m, r, j0, n);
+    ROLLED for (; r < m->rows; r += R_REG) scores(m, r, n);
+}
+INLINE void all_sums(tile_t *m, i32 n, i32 one)
+{
+    i32 r = 0;
+    if (one) {
+        ROLLED for (; r + R_ONE <= m->rows; r += R_ONE)
+            ROLLED for (i32 p = 0; p < ccc_D / 8; p += 2) weigh_one(m, r, p, n, R_ONE);
+        ROLLED for (; r < m->rows; r++)
+            ROLLED for (i32 p = 0; p < ccc_D / 8; p += 2) weigh_one(m, r, p, n, 1);
+        return;
+    }
     load_v(m, n);
-    for (r = 0; r + R_REG <= m->rows; r += R_REG) weigh_rows(m, r, n, R_REG);
-    for (; r < m->rows; r++) weigh_rows(m, r, n, 1);
+    ROLLED for (; r < m->rows; r += R_REG) weigh_rows(m, r, n);
 }
 INLINE void begin(tile_t *m, i32 one)
 {
-    for (i32 r = 0; r < m->rows; r++) {
+    ROLLED for (i32 r = 0; r < m->rows; r++) {
         const u16 *q = m->a->q + (i64)(m->first + r % m->n) * m->a->q_ld + (i64)(m->head0 + r / m->n) * ccc_D;
         float *to = m->q + (i64)r * m->ld;
         m->most[r] = NEVER;
         m->sum[r] = splat(0.0f);
-        for (i32 d = 0; d < m->ld; d += 8) st8f(m->out + (i64)r * m->ld + d, splat(0.0f));
-        for (i32 d = 0; d < ccc_D && !one; d += 8) st8f(to + d, ld8b(q + d));
-        for (i32 p = 0; p < ccc_D / 8 && one; p += 2) {
+        ROLLED for (i32 d = 0; d < m->ld; d += 8) st8f(m->out + (i64)r * m->ld + d, splat(0.0f));
+        ROLLED for (i32 d = 0; d < ccc_D && !one; d += 8) st8f(to + d, ld8b(q + d));
+        ROLLED for (i32 p = 0; p < ccc_D / 8 && one; p += 2) {
             VU v = (VU)0;
             v.lo = ld4u(q + p * 8);
             if (p + 1 < ccc_D / 8) v.hi = ld4u(q + p * 8 + 8);
@@ -262,11 +263,11 @@ INLINE void begin(tile_t *m, i32 one)
 }
 INLINE void end(const tile_t *m, i32 one)
 {
-    for (i32 r = 0; r < m->rows; r++) {
+    ROLLED for (i32 r = 0; r < m->rows; r++) {
         float sum = sum1(m->sum[r]), part = sum == 0.0f ? 0.0f : 1.0f / sum, *from = m->out + (i64)r * m->ld;
         u16 *out = m->a->out + (i64)(m->first + r % m->n) * m->a->out_ld + (i64)(m->head0 + r / m->n) * ccc_D;
-        for (i32 d = 0; d < ccc_D && !one; d += 8) st8b(out + d, ld8f(from + d) * part);
-        for (i32 d = 0; d < ccc_D && one; d += 16) {
+        ROLLED for (i32 d = 0; d < ccc_D && !one; d += 8) st8b(out + d, ld8f(from + d) * part);
+        ROLLED for (i32 d = 0; d < ccc_D && one; d += 16) {
             VF even = ld8f(from + d) * part, odd = ld8f(from + d + 8) * part;
             st8b(out + d, __builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11));
             if (d + 8 < ccc_D) st8b(out + d + 8, __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15));
@@ -277,11 +278,12 @@ INLINE void attend(tile_t *m, i32 one)
 {
     m->ld = one ? (ccc_D + 15) / 16 * 16 : ccc_D;
     begin(m, one);
-    for (i32 j0 = 0; j0 < m->visible; j0 += COLS) {
+    ROLLED for (i32 j0 = 0; j0 < m->visible; j0 += COLS) {
         i32 n = imin(COLS, m->visible - j0);
         find_pages(m, j0, n);
-        if (one) cols_one(m, j0, n);
-        else cols_many(m, j0, n);
+        all_scores(m, n, one);
+        ROLLED for (i32 r = 0; r < m->rows; r++) softmax(m, r, j0, n);
+        all_sums(m, n, one);
     }
     end(m, one);
 }
@@ -290,7 +292,7 @@ INLINE void attend(tile_t *m, i32 one)
 INLINE i32 find_tile(tile_t *m, i64 index)
 {
     const attention_args *a = m->a;
-    for (m->seq = 0; m->seq < a->S; m->seq++) {
+    ROLLED for (m->seq = 0; m->seq < a->S; m->seq++) {
         i32 from = imax(0, imin(a->query_start[m->seq], a->T)), to = imax(from, imin(a->query_start[m->seq + 1], a->T));
         i32 n = to - from, tiles = (n + QUERIES - 1) / QUERIES;
         if (index >= tiles) {
@@ -325,7 +327,6 @@ ENTRY ccc_kernel(const attention_args *a, const host_ctx *c)
         m.kv_head = h / group;
         m.heads = imin(imin(most, head_end - h), (m.kv_head + 1) * group - h); /* of one KV head */
         m.rows = m.heads * m.n;
-        if (one) attend(&m, 1);
-        else attend(&m, 0);
+        attend(&m, one);
     }
 }

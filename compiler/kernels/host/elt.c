@@ -16,7 +16,7 @@ INLINE void piece(const elt_args *a, i32 row, i32 col, i32 end)
         if (ccc_OUT_F32) ccc_st8_f32(a->out, out + col, y);
         else ccc_st8_bf16(a->out, out + col, y);
     }
-    for (; col < end; col++) {
+    ROLLED for (; col < end; col++) {
         float y = ccc_hook_body_tail(row, col, &a->aux);
         if (ccc_OUT_F32) ccc_st1_f32(a->out, out + col, y);
         else ccc_st1_bf16(a->out, out + col, y);

@@ -1,11 +1,11 @@
 /* embed, gather: rows of a bf16 table named by i32 ids, or rows given instead. A unit of work is a row. */
-#include "hooks.h"
+#include "h.h"
 
 INLINE void copy_row(u16 *out, const u16 *in, i32 cols)
 {
     i32 i = 0;
     for (; i + 8 <= cols; i += 8) st4u(out + i, ld4u(in + i));
-    for (; i < cols; i++) out[i] = in[i];
+    ROLLED for (; i < cols; i++) out[i] = in[i];
 }
 
 ENTRY ccc_kernel(const gather_args *a, const host_ctx *c)

@@ -9,7 +9,9 @@
 #include "../host_geometry.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL _Pragma("clang loop unroll(full)")                               /* arrays of registers count on it */
+#define TWICE _Pragma("clang loop unroll_count(2) vectorize(disable)")
+#define ROLLED _Pragma("clang loop unroll(disable) vectorize(disable)")         /* rare or slow anyway: keeps kernels small and quick to compile */
 #ifdef CCC_KERNEL_TEST /* compiled straight into a test, where constants are macros */
 #define SPEC(type, name) struct spec_is_a_macro
 #define LIB INLINE

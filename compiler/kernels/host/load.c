@@ -84,7 +84,7 @@ INLINE void piece(const load_args *a, i64 r, i64 col, i64 end)
         else st8b((u16 *)a->dst + out + col, v);
     }
     if (ccc_SRC == Q8_0 || ccc_SRC == Q4_1) return;
-    for (; col < end; col++) {
+    ROLLED for (; col < end; col++) {
         float v = source1(a, row, index, col);
         if (ccc_DST == F32) ((float *)a->dst)[out + col] = v;
         else ((u16 *)a->dst)[out + col] = f32_bf16(v);

@@ -4,7 +4,7 @@
  * each 16 elements, first those of even number, then those of odd number: so 16 bf16 become two vectors by a shift and a mask, and x is laid
  * out to match once, in scratch. The eight are added in the order of sum4, chunks in rising k.
  *
- * TOK 1 streams the matrix: x whole in scratch, 8 rows of w at a time, bound by memory. TOK 0 takes tiles of TILE_T tokens x TILE_N rows: for 4 rows at a
+ * TOK 1 (K a multiple of 16) streams the matrix: x whole in scratch, 8 rows of w at a time, bound by memory. TOK 0 takes tiles of TILE_T tokens x TILE_N rows: for 4 rows at a
  * time, as f32 in the first-level cache, all tokens come by from the second level, and 3 x 4 dot products are made in registers, bound by arithmetic.
  * With PAIR, w has 2N rows and row n meets row n + N in the hook. */
 #include "hooks.h"
@@ -38,7 +38,7 @@ INLINE void finish(const matvec_args *a, i32 t, i32 n, const float *sum, const f
         else ccc_st8_bf16(a->y, y, v);
         return;
     }
-    for (i32 i = 0; n + i < a->N; i++) {
+    ROLLED for (i32 i = 0; n + i < a->N; i++) {
 #ifdef PAIR
         float v = ccc_hook_pair_tail(sum[i], sum2[i], t, n + i, &a->aux);
 #else
@@ -50,33 +50,26 @@ INLINE void finish(const matvec_args *a, i32 t, i32 n, const float *sum, const f
 }
 
 /* ---- operands -------------------------------------------------------------------------------------------------------------------- */
-/* the last, short step of a row, filled up with zeros */
-INLINE VU last_pairs(const u16 *p, i32 n)
+INLINE void spread16(float *out, VU pairs)
 {
-    u16 v[16];
-    UNROLL for (i32 i = 0; i < 16; i++) v[i] = 0;
-    for (i32 i = 0; i < n; i++) v[i] = p[i];
-    return ld8u(v);
+    st8f(out, even_f32(pairs));
+    st8f(out + 8, odd_f32(pairs));
 }
-/* n elements as f32, each 16 as 8 of even and 8 of odd number */
+/* n elements as f32, each 16 as 8 of even and 8 of odd number; a last, short step is filled up with zeros */
 INLINE void spread(float *out, const u16 *x, i32 n)
 {
     i32 k = 0;
-    for (; k + 16 <= n; k += 16) {
-        VU p = ld8u(x + k);
-        st8f(out + k, even_f32(p));
-        st8f(out + k + 8, odd_f32(p));
-    }
+    for (; k + 16 <= n; k += 16) spread16(out + k, ld8u(x + k));
     if (k == n) return;
-    VU p = last_pairs(x + k, n - k);
-    st8f(out + k, even_f32(p));
-    st8f(out + k + 8, odd_f32(p));
+    VU last = (VU)0;
+    ROLLED for (i32 i = 0; k + i < n; i++) ((u16 *)&last)[i] = x[k + i];
+    spread16(out + k, last);
 }
 
 /* ---- one token: the matrix is streamed --------------------------------------------------------------------------------------------- */
 enum { ROWS = 8 };
 
-/* sum[0..8) of rows n .. n+7 of w (the last row again where there are no more). The memory `ahead` elements further on is asked for: the rows that
+/* K is a multiple of 16. sum[0..8) of rows n .. n+7 of w (the last row again where there are no more). The memory `ahead` elements further on is asked for: the rows that
  * come next. Into the second-level cache: the first has too few outstanding misses for the speed of memory. */
 INLINE void stream_rows(const matvec_args *a, const u16 *w, i32 n, const float *x, i64 ahead, float *sum)
 {
@@ -84,24 +77,16 @@ INLINE void stream_rows(const matvec_args *a, const u16 *w, i32 n, const float *
     UNROLL for (i32 r = 0; r < ROWS; r++) row[r] = w + (i64)imin(n + r, a->N - 1) * a->K;
     VF total = splat(0.0f);
     for (i32 from = 0; from < a->K; from += CHUNK) {
-        i32 end = imin(a->K, from + CHUNK), k = from;
+        i32 end = imin(a->K, from + CHUNK);
         VF s[ROWS];
         UNROLL for (i32 r = 0; r < ROWS; r++) s[r] = splat(0.0f);
-        for (; k + 16 <= end; k += 16) {
+        for (i32 k = from; k < end; k += 16) {
             VF even = ld8f(x + k), odd = ld8f(x + k + 8);
             UNROLL for (i32 r = 0; r < ROWS; r++) {
                 VU p = ld8u(row[r] + k);
                 s[r] = fma8(even_f32(p), even, s[r]);
                 s[r] = fma8(odd_f32(p), odd, s[r]);
                 if (k % 32 == r % 2 * 16) __builtin_prefetch(row[r] + k + ahead, 0, 2); /* a line is 32 elements */
-            }
-        }
-        if (k < end) {
-            VF even = ld8f(x + k), odd = ld8f(x + k + 8);
-            UNROLL for (i32 r = 0; r < ROWS; r++) {
-                VU p = last_pairs(row[r] + k, end - k);
-                s[r] = fma8(even_f32(p), even, s[r]);
-                s[r] = fma8(odd_f32(p), odd, s[r]);
             }
         }
         VF chunk;
@@ -128,37 +113,28 @@ INLINE void stream(const matvec_args *a, i32 first, i32 end, float *x)
 }
 
 /* ---- many tokens: tiles ------------------------------------------------------------------------------------------------------------ */
-enum { T_REG = 3, N_REG = 4, FEW = 6 /* tokens up to which rows of w are taken as they are */ };
+enum { T_REG = 3, N_REG = 4, FEW = 4 /* tokens up to which rows of w are taken as they are, .. */, T_FEW = 2 /* .. for so many at once */ };
 typedef struct { float w[N_REG][CHUNK], x[TILE_T][CHUNK], sum[2][TILE_T][TILE_N]; } tile_scratch;
 typedef struct { const u16 *row[N_REG]; i32 n; i64 ahead; } rows_t; /* 4 rows of w, one chunk of n elements, distance to the next 4 */
 
-/* sum[t][0..4) += the products of tn tokens and 4 rows. `spread_w`: the rows lie in w as f32. Both are constants wherever this is inlined. */
-INLINE void dots(float (*sum)[TILE_N], float (*x)[CHUNK], const rows_t *m, float (*w)[CHUNK], i32 tn, i32 spread_w)
+/* sum[t][0..4) += the products of tn tokens and 4 rows. as_f32: the rows lie in w, spread, and 12 sums, 3 of x and 1 of w fill the 16 registers;
+ * else n is a multiple of 16. as_f32 and tn are constants where this is inlined. */
+INLINE void dots(float (*sum)[TILE_N], float (*x)[CHUNK], const rows_t *m, float (*w)[CHUNK], i32 tn, i32 as_f32)
 {
-    VF s[T_REG][N_REG];
+    VF s[T_REG][N_REG], v[T_REG];
     UNROLL for (i32 t = 0; t < tn; t++)
         UNROLL for (i32 r = 0; r < N_REG; r++) s[t][r] = splat(0.0f);
-    i32 k = 0;
-    for (; spread_w && k < (m->n + 15) / 16 * 16; k += 8) { /* 12 sums, 3 of x, 1 of w: all 16 registers */
-        VF v[T_REG];
+    for (i32 k = 0; as_f32 && k < (m->n + 15) / 16 * 16; k += 8) {
         UNROLL for (i32 t = 0; t < tn; t++) v[t] = ld8f(x[t] + k);
         UNROLL for (i32 r = 0; r < N_REG; r++) {
             VF u = ld8f(w[r] + k);
             UNROLL for (i32 t = 0; t < tn; t++) s[t][r] = fma8(u, v[t], s[t][r]);
         }
     }
-    for (; k + 16 <= m->n; k += 16)
+    for (i32 k = 0; !as_f32 && k < m->n; k += 16)
         UNROLL for (i32 r = 0; r < N_REG; r++) {
             VU p = ld8u(m->row[r] + k);
-            if (k % 32 == 0) __builtin_prefetch(m->row[r] + k + m->ahead, 0, 2);
-            UNROLL for (i32 t = 0; t < tn; t++) {
-                s[t][r] = fma8(even_f32(p), ld8f(x[t] + k), s[t][r]);
-                s[t][r] = fma8(odd_f32(p), ld8f(x[t] + k + 8), s[t][r]);
-            }
-        }
-    if (k < m->n)
-        UNROLL for (i32 r = 0; r < N_REG; r++) {
-            VU p = last_pairs(m->row[r] + k, m->n - k);
+            if (k % 32 == r % 2 * 16) __builtin_prefetch(m->row[r] + k + m->ahead, 0, 2);
             UNROLL for (i32 t = 0; t < tn; t++) {
                 s[t][r] = fma8(even_f32(p), ld8f(x[t] + k), s[t][r]);
                 s[t][r] = fma8(odd_f32(p), ld8f(x[t] + k + 8), s[t][r]);
@@ -166,46 +142,39 @@ INLINE void dots(float (*sum)[TILE_N], float (*x)[CHUNK], const rows_t *m, float
         }
     UNROLL for (i32 t = 0; t < tn; t++) st4f(sum[t], *(VF4_any *)sum[t] + sum4(s[t][0], s[t][1], s[t][2], s[t][3]));
 }
-INLINE void all_tokens(float (*sum)[TILE_N], i32 tcount, const rows_t *m, tile_scratch *c, i32 spread_w)
-{
-    i32 t = 0;
-    for (; t + 3 <= tcount; t += 3) dots(sum + t, c->x + t, m, c->w, 3, spread_w);
-    if (t + 2 == tcount) dots(sum + t, c->x + t, m, c->w, 2, spread_w);
-    if (t + 1 == tcount) dots(sum + t, c->x + t, m, c->w, 1, spread_w);
-}
 
 /* one chunk (K elements from .. from+n) of `count` rows of one half, against all tokens of the tile */
-INLINE void chunk_rows(const matvec_args *a, i32 h, i32 n0, i32 count, i32 from, i32 n, i32 tcount, tile_scratch *c)
+INLINE void chunk_rows(const matvec_args *a, i32 h, i32 n0, i32 count, i32 from, i32 n, i32 tcount, i32 at_once, tile_scratch *c)
 {
-    for (i32 i = 0; i < count; i += N_REG) {
+    ROLLED for (i32 i = 0; i < count; i += N_REG) {
         rows_t m = {.n = n, .ahead = i + N_REG < count ? (i64)N_REG * a->K : 0};
         UNROLL for (i32 r = 0; r < N_REG; r++) m.row[r] = a->w + ((i64)h * a->N + imin(n0 + i + r, a->N - 1)) * a->K + from;
         float (*sum)[TILE_N] = (float (*)[TILE_N]) & c->sum[h][0][i];
-        if (tcount <= FEW) {
-            all_tokens(sum, tcount, &m, c, 0);
+        if (at_once == T_FEW) {
+            ROLLED for (i32 t = 0; t < tcount; t += T_FEW) dots(sum + t, c->x + t, &m, c->w, T_FEW, 0);
             continue;
         }
-        for (i32 r = 0; r < N_REG; r++) {
+        ROLLED for (i32 r = 0; r < N_REG; r++) {
             spread(c->w[r], m.row[r], n);
-            for (i32 k = 0; k < n; k += 32) __builtin_prefetch(m.row[r] + k + m.ahead, 0, 2);
+            ROLLED for (i32 k = 0; k < n; k += 32) __builtin_prefetch(m.row[r] + k + m.ahead, 0, 2);
         }
-        all_tokens(sum, tcount, &m, c, 1);
+        ROLLED for (i32 t = 0; t < tcount; t += T_REG) dots(sum + t, c->x + t, &m, c->w, T_REG, 1);
     }
 }
 
-/* tokens t0 .. t0+tcount, outputs n0 .. n0+count */
+/* tokens t0 .. t0+tcount, outputs n0 .. n0+count. The last token is repeated to make twos and threes. */
 INLINE void tile(const matvec_args *a, i32 t0, i32 tcount, i32 n0, i32 count, tile_scratch *m)
 {
-    for (i32 h = 0; h < HALVES; h++)
-        for (i32 t = 0; t < tcount; t++)
-            for (i32 i = 0; i < TILE_N; i += 8) st8f(&m->sum[h][t][i], splat(0.0f));
-    for (i32 from = 0; from < a->K; from += CHUNK) {
+    i32 at_once = tcount <= FEW && a->K % 16 == 0 ? T_FEW : T_REG, padded = (tcount + at_once - 1) / at_once * at_once;
+    ROLLED for (i32 h = 0; h < HALVES; h++)
+        ROLLED for (i32 i = 0; i < padded * TILE_N; i += 8) st8f(&m->sum[h][0][0] + i, splat(0.0f));
+    ROLLED for (i32 from = 0; from < a->K; from += CHUNK) {
         i32 n = imin(CHUNK, a->K - from);
-        for (i32 t = 0; t < tcount; t++) spread(m->x[t], a->x + (i64)(t0 + t) * a->x_ld + from, n);
-        for (i32 h = 0; h < HALVES; h++) chunk_rows(a, h, n0, count, from, n, tcount, m);
+        ROLLED for (i32 t = 0; t < padded; t++) spread(m->x[t], a->x + (i64)(t0 + imin(t, tcount - 1)) * a->x_ld + from, n);
+        ROLLED for (i32 h = 0; h < HALVES; h++) chunk_rows(a, h, n0, count, from, n, padded, at_once, m);
     }
-    for (i32 t = 0; t < tcount; t++)
-        for (i32 i = 0; i < count; i += 8) finish(a, t0 + t, n0 + i, &m->sum[0][t][i], &m->sum[HALVES - 1][t][i]);
+    ROLLED for (i32 t = 0; t < tcount; t++)
+        ROLLED for (i32 i = 0; i < count; i += 8) finish(a, t0 + t, n0 + i, &m->sum[0][t][i], &m->sum[HALVES - 1][t][i]);
 }
 
 ENTRY ccc_kernel(const matvec_args *a, const host_ctx *c)

@@ -19,12 +19,12 @@ INLINE void rotate(u16 *out, const u16 *x, const float *cs)
         st8b(out + i, fma8(a, c, -(b * s)));
         st8b(out + half + i, fma8(b, c, a * s));
     }
-    for (; i < half; i++) {
+    ROLLED for (; i < half; i++) {
         float a = bf16_f32(x[i]), b = bf16_f32(x[half + i]), c = cs[i], s = sn[i];
         out[i] = f32_bf16(fma1(a, c, -(b * s)));
         out[half + i] = f32_bf16(fma1(b, c, a * s));
     }
-    for (i = ccc_ROTARY; i < ccc_D; i++) out[i] = x[i];
+    ROLLED for (i = ccc_ROTARY; i < ccc_D; i++) out[i] = x[i];
 }
 INLINE void copy_head(u16 *out, const u16 *x)
 {

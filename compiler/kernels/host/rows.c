@@ -19,11 +19,11 @@ INLINE float sum_squares(const float *v, i32 n)
     for (i32 l = 0; l < used; l++) {
         float s = 0.0f;
         for (i32 k = l * 8; k < n; k += LANES * 8)
-            for (i32 j = k; j < imin(k + 8, n); j++) s = fma1(v[j], v[j], s);
+            ROLLED for (i32 j = k; j < imin(k + 8, n); j++) s = fma1(v[j], v[j], s);
         lane[l] = s;
     }
     while (from < used) from *= 2; /* lanes that got nothing are zero: adding them changes no bit */
-    for (i32 l = used; l < from; l++) lane[l] = 0.0f;
+    ROLLED for (i32 l = used; l < from; l++) lane[l] = 0.0f;
     for (i32 d = from / 2; d; d /= 2)
         for (i32 l = 0; l < d; l++) lane[l] += lane[l + d];
     return n ? lane[0] : 0.0f;
@@ -35,14 +35,14 @@ INLINE void one_row(const rows_args *a, i32 row, float *v)
     i64 out = (i64)row * a->out_ld;
     i32 n = a->cols, whole = n / 8 * 8;
     for (i32 k = 0; k < whole; k += 8) st8f(v + k, ccc_hook_in(ld8b(x + k), row, k, &a->aux));
-    for (i32 k = whole; k < n; k++) v[k] = ccc_hook_in_tail(bf16_f32(x[k]), row, k, &a->aux);
+    ROLLED for (i32 k = whole; k < n; k++) v[k] = ccc_hook_in_tail(bf16_f32(x[k]), row, k, &a->aux);
     float r = 1.0f / sqrt1(sum_squares(v, n) / (float)n + a->eps);
     for (i32 k = 0; k < whole; k += 8) {
         VF y = ccc_hook_out(ld8f(v + k) * r, row, k, &a->aux);
         if (ccc_OUT_F32) ccc_st8_f32(a->out, out + k, y);
         else ccc_st8_bf16(a->out, out + k, y);
     }
-    for (i32 k = whole; k < n; k++) {
+    ROLLED for (i32 k = whole; k < n; k++) {
         float y = ccc_hook_out_tail(v[k] * r, row, k, &a->aux);
         if (ccc_OUT_F32) ccc_st1_f32(a->out, out + k, y);
         else ccc_st1_bf16(a->out, out + k, y);
