@@ -12,8 +12,7 @@
 enum { MAX_THREADS = 512, HUGE_PAGE_B = 2 << 20, PAGE_B = 4096, COPY_PIECE_B = 256 << 10 };
 typedef struct { cccrt_device base; rt_pool *pool; void **scratch; size_t scratch_B; pthread_mutex_t lock; } rt_cpu;
 typedef struct { size_t size_B; void *code; } image;
-typedef struct { uint32_t block[3], grid[3]; uint32_t thread, n_threads; void *scratch; } host_ctx; /* as kernels know it: compiler/kernels/abi.h */
-typedef void host_kernel(const void *args, const host_ctx *c);
+typedef void host_kernel(const void *args, const rt_host_ctx *c);
 typedef struct { const rt_cpu *cpu; const rt_code *code; const rt_list *list; } run_job;
 
 static rt_cpu *cpu_of(cccrt_device *d) { return (rt_cpu *)d; }
@@ -263,7 +262,7 @@ static void job_piece(void *payload, uint32_t step, uint64_t first, uint64_t end
         return;
     }
     host_kernel *entry = (host_kernel *)(uintptr_t)j->code->kernel[l->kernel].entry;
-    host_ctx c = {.grid = {l->grid[0], l->grid[1], l->grid[2]}, .thread = thread, .n_threads = (uint32_t)j->cpu->base.n_sm, .scratch = j->cpu->scratch[thread]};
+    rt_host_ctx c = {.grid = {l->grid[0], l->grid[1], l->grid[2]}, .thread = thread, .n_threads = (uint32_t)j->cpu->base.n_sm, .scratch = j->cpu->scratch[thread]};
     for (uint64_t i = first; i < end; i++) {
         c.block[0] = (uint32_t)(i % l->grid[0]);
         c.block[1] = (uint32_t)(i / l->grid[0] % l->grid[1]);

@@ -119,6 +119,7 @@ struct rt_backend {
 };
 ccc_status rt_cuda_open(cccrt_device **out, const cccrt_device_args *args, ccc_err *err);
 ccc_status rt_cpu_open(cccrt_device **out, const cccrt_device_args *args, ccc_err *err);
+typedef struct { uint32_t block[3], grid[3]; uint32_t thread, n_threads; void *scratch; } rt_host_ctx; /* what a CPU kernel gets: compiler/kernels/abi.h */
 int rt_cpu_level(void);      /* 4, 3, or 0 for less */
 void rt_device_init(cccrt_device *d, const rt_backend *b);
 cccrt_device *rt_device_retain(cccrt_device *d);

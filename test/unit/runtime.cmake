@@ -3,6 +3,7 @@ add_subdirectory(fake_cuda)
 set(runtime_fixture unit/runtime_make.c unit/runtime_kernels.c)
 ccc_unit_test(unit-runtime-format "cccrt_static" unit/runtime_format.c ${runtime_fixture})
 ccc_unit_test(unit-runtime-cpu "cccrt_static" unit/runtime_cpu.c ${runtime_fixture})
+ccc_unit_test(unit-runtime-contract "cccrt_static" unit/runtime_contract.c)
 ccc_unit_test(unit-runtime-cuda "cccrt_static" unit/runtime_cuda.c ${runtime_fixture})
 target_compile_definitions(unit-runtime-cuda PRIVATE RUNTIME_LOG="${CMAKE_CURRENT_LIST_DIR}/runtime_cuda.log")
 foreach(name IN ITEMS faults threads) # with a main of their own
