@@ -13,9 +13,16 @@ SAME_FIELD(thread);
 SAME_FIELD(n_threads);
 SAME_FIELD(scratch);
 _Static_assert(sizeof(host_ctx) == sizeof(rt_host_ctx), "host_ctx");
-_Static_assert(CCART_F32 == CCC_F32 && CCART_F16 == CCC_F16 && CCART_BF16 == CCC_BF16 && CCART_E4M3 == CCC_E4M3 && CCART_I32 == CCC_I32 && CCART_I64 == CCC_I64, "element types");
-_Static_assert((int)CCART_N_DTYPES == (int)CCC_N_DTYPES, "element types");
-_Static_assert((int)CCART_MAX_RANK == (int)CCC_MAX_RANK && sizeof(tmap_t) == 128, "tensor maps");
+#define SAME_NUMBER(a, b) _Static_assert((int)(a) == (int)(b), #a)
+SAME_NUMBER(CCART_F32, CCC_F32);
+SAME_NUMBER(CCART_F16, CCC_F16);
+SAME_NUMBER(CCART_BF16, CCC_BF16);
+SAME_NUMBER(CCART_E4M3, CCC_E4M3);
+SAME_NUMBER(CCART_I32, CCC_I32);
+SAME_NUMBER(CCART_I64, CCC_I64);
+SAME_NUMBER(CCART_N_DTYPES, CCC_N_DTYPES);
+SAME_NUMBER(CCART_MAX_RANK, CCC_MAX_RANK);
+SAME_NUMBER(sizeof(tmap_t), 128);
 
 Test(contract, element_types)
 {
