@@ -57,10 +57,10 @@ INLINE float sum1(VF v) { return sum4(v, v, v, v)[0]; }
 
 /* ---- bf16 -------------------------------------------------------------------------------------------------------------------- */
 INLINE float bf16_f32(u16 u) { return flt((u32)u << 16); }
-INLINE u16 f32_bf16(float v) /* nearest even; a NaN stays one */
+INLINE u16 f32_bf16(float v) /* nearest even; a NaN stays one. Both cases are computed: no branch, so eight lanes can become one vector */
 {
-    u32 u = bits(v);
-    return (u16)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+    u32 u = bits(v), nan = (u >> 16) | 0x40u, number = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    return (u16)((u & 0x7fffffffu) > 0x7f800000u ? nan : number);
 }
 INLINE VF bf16x8_f32(VH h) { return (VF)(__builtin_convertvector(h, VU) << 16); }
 INLINE VH f32x8_bf16(VF v)

@@ -35,7 +35,7 @@ INLINE float cast_small(float v, i32 man, i32 emin, float most)
     float a = __builtin_elementwise_abs(v);
     u32 exponent = bits(a) >> 23, least = (u32)(emin + 127);
     float big = flt(((exponent > least ? exponent : least) + (u32)(23 - man)) << 23);
-    float r = a < most ? (a + big) - big : most;
+    float r = (a + big) - big;
     r = r < most ? r : most;
     return v != v ? v : __builtin_copysignf(r, v);
 }
