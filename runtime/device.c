@@ -1,6 +1,7 @@
 /* Devices: the same calls for a GPU and for the CPU. Everything that is particular to one lies behind its table of functions
  * (cuda.c, cpu.c). */
 #include "rt.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,6 +60,19 @@ ccc_status cccrt_device_get_props(const cccrt_device *cd, cccrt_device_props *ou
     return status;
 }
 
+static ccc_status no_target(const cccrt_device *d, const ccart_file *f, ccc_err *err)
+{
+    char names[160] = "";
+    for (uint32_t i = 0; i < f->n_targets; i++) {
+        size_t n = strlen(names);
+        snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", f->target[i].name);
+    }
+    if (d->is_cuda)
+        return ccc_fail(err, CCC_E_DEVICE, "the artifact is for %s; this device is a GPU of compute capability %d.%d, '%s'; compile for it with --target", names, d->cc / 10,
+                        d->cc % 10, d->name);
+    return ccc_fail(err, CCC_E_DEVICE, "the artifact is for %s; this device is a CPU, '%s'; compile for it with --target x86-64-v3", names, d->name);
+}
+
 /* The best target: one for exactly this device before one that merely runs on it, then the newest. */
 ccc_status rt_target_for(uint32_t *index, cccrt_device *d, const cccrt_artifact *a, ccc_err *err)
 {
@@ -75,9 +89,7 @@ ccc_status rt_target_for(uint32_t *index, cccrt_device *d, const cccrt_artifact 
         if (!b || t->cc_exact > b->cc_exact || (t->cc_exact == b->cc_exact && (t->cc > b->cc || t->cpu_level > b->cpu_level))) best = i;
     }
     if (best == UINT32_MAX && first != CCC_OK) return first;
-    if (best == UINT32_MAX)
-        return ccc_fail(err, CCC_E_DEVICE, "the artifact has no target for %s '%s'; compile it with --target %s", d->is_cuda ? "GPU" : "CPU",
-                        d->name, d->is_cuda ? "sm_90a or another GPU" : "x86-64-v3");
+    if (best == UINT32_MAX) return no_target(d, f, err);
     *index = best;
     return CCC_OK;
 }

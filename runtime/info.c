@@ -1,5 +1,6 @@
 /* What an artifact is, as one JSON object (README.md, "info"), and how much memory a use of it takes. */
 #include "attach.h"
+#include "tensors_impl.h"
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -136,6 +137,23 @@ static ccc_status add_target(text *t, const cccrt_artifact *a, const ccart_targe
     return CCC_OK;
 }
 
+/* The compiler's report is JSON already. It is only text to the file's reader, so it is put in whole after a scan has
+ * shown that it is one object. */
+static ccc_status add_report(text *t, const cccrt_artifact *a, ccc_err *err)
+{
+    ccart_file *f;
+    CCC_TRY(ccart_decode(&f, a->data, a->size_B, CCART_WITH_TEXT, err));
+    const char *report = f->report && *f->report ? f->report : "{}";
+    cccrt_scan s = {.begin = report, .p = report, .end = report + strlen(report), .file = "the artifact's report"};
+    ccc_status status = CCC_OK;
+    if (cccrt_scan_peek(&s) != CCCRT_JSON_OBJECT) status = ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: its report is no JSON object");
+    if (status == CCC_OK) status = cccrt_scan_skip(&s, err);
+    if (status == CCC_OK) status = cccrt_scan_end(&s, err);
+    if (status == CCC_OK) add(t, ",\"report\":%s", report);
+    ccart_release(f);
+    return status;
+}
+
 static ccc_status describe(text *t, const cccrt_artifact *a, ccc_err *err)
 {
     const ccart_file *f = a->file;
@@ -154,6 +172,7 @@ static ccc_status describe(text *t, const cccrt_artifact *a, ccc_err *err)
     add(t, "]");
     add_pairs(t, "provenance", f->provenance, f->n_provenance);
     add_pairs(t, "facts", f->fact, f->n_facts);
+    CCC_TRY(add_report(t, a, err));
     add(t, "}");
     return CCC_OK;
 }

@@ -204,7 +204,7 @@ int rt_bench(int argc, char **argv)
     };
     int status = opt_parse(argc, argv, opts, program, "FILE.ccart --weights MODEL [options]", "Times decode steps, kernels and prefill.", &b.place.artifact, 1, &n_args);
     if (status >= 0) return status;
-    if (!n_args) return opt_usage(program, "no artifact given");
+    if ((status = rt_usage(&b.place, program)) >= 0) return status;
     if (!b.place.weights) return opt_usage(program, "no weights given; use --weights");
     if (b.context < 1 || b.steps < 1 || b.steps > 100000 || b.repeats < 1 || b.repeats > 10000) return opt_usage(program, "--context, --steps and --repeats are numbers from 1");
     ccc_err err = { 0 };

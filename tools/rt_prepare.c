@@ -18,7 +18,7 @@ int rt_prepare(int argc, char **argv)
     };
     int status = opt_parse(argc, argv, opts, program, "FILE.ccart --weights MODEL -o FILE.ccw", "Writes the weights' final bytes, ready to be copied to the device.", &place.artifact, 1, &n_args);
     if (status >= 0) return status;
-    if (!n_args) return opt_usage(program, "no artifact given");
+    if ((status = rt_usage(&place, program)) >= 0) return status;
     if (!place.weights) return opt_usage(program, "no weights given; use --weights");
     if (!out) return opt_usage(program, "no output given; use -o");
     rt_machine m;

@@ -80,11 +80,10 @@ int rt_run(int argc, char **argv)
     };
     int status = opt_parse(argc, argv, opts, program, "FILE.ccart --weights MODEL --tokens 1,2,3 [options]", "Runs a prompt and generates greedily.", &a.place.artifact, 1, &n_args);
     if (status >= 0) return status;
-    if (!n_args) return opt_usage(program, "no artifact given");
+    if ((status = rt_usage(&a.place, program)) >= 0) return status;
     if (!a.place.weights) return opt_usage(program, "no weights given; use --weights");
     if (!a.tokens) return opt_usage(program, "no prompt given; use --tokens");
     if (a.steps < 1 || a.steps > 1 << 24) return opt_usage(program, "--steps: a number from 1 to %d", 1 << 24);
-    if (a.place.threads < 0 || a.place.threads > 4096) return opt_usage(program, "--threads: a number from 0 to 4096");
     if (strcmp(a.mode, "full") && strcmp(a.mode, "none")) return opt_usage(program, "--cudagraph-mode '%s': full or none", a.mode);
     run_times t = { 0 };
     ccc_err err = { 0 };

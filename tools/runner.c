@@ -1,6 +1,7 @@
 /* Artifact, device, weights, a session and its steps, for the subcommands of cccrt. */
 #define _GNU_SOURCE
 #include "runner.h"
+#include "opt.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,25 +83,53 @@ static void show_progress(void *payload, uint64_t done_B, uint64_t total_B)
     fprintf(stderr, "\rweights %.0f/%.0f MB%s", (double)done_B / 1e6, (double)total_B / 1e6, done_B == total_B ? "\r\033[K" : "");
 }
 
-ccc_status rt_open_device(cccrt_device **out, const char *name, int64_t threads, ccc_err *err)
+/* "cpu", "cuda" or "cuda:N" */
+static bool parse_device(cccrt_device_args *a, const char *name)
+{
+    const char *number = name + 5;
+    size_t digits;
+    a->kind = !strcmp(name, "cpu") ? "cpu" : "cuda";
+    if (!strcmp(name, "cpu") || !strcmp(name, "cuda")) return true;
+    if (strncmp(name, "cuda:", 5)) return false;
+    digits = strspn(number, "0123456789");
+    a->ordinal = digits && digits < 7 ? atoi(number) : 0;
+    return digits && digits < 7 && !number[digits];
+}
+
+int rt_usage(const rt_place *p, const char *program)
+{
+    cccrt_device_args a = { .size_B = sizeof a };
+    if (!p->artifact) return opt_usage(program, "no artifact given");
+    if (p->device && !parse_device(&a, p->device)) return opt_usage(program, "--device '%s' is not cpu, cuda or cuda:N", p->device);
+    if (p->threads < 0 || p->threads > 4096) return opt_usage(program, "--threads: a number from 0 to 4096");
+    return -1;
+}
+
+static ccc_status open_named(cccrt_device **out, const char *name, int64_t threads, ccc_err *err)
 {
     cccrt_device_args a = { .size_B = sizeof a, .n_threads = (int)threads };
-    if (name && !strcmp(name, "cpu")) {
-        a.kind = "cpu";
-    } else if (name && !strncmp(name, "cuda", 4)) {
-        char *end = "";
-        a.kind = "cuda";
-        if (name[4] == ':') a.ordinal = (int)strtol(name + 5, &end, 10);
-        if ((name[4] && name[4] != ':') || *end || name[strlen(name) - 1] == ':') return ccc_fail(err, CCC_E_ARG, "device '%s' is not cpu, cuda or cuda:N", name);
-    } else if (name) {
-        return ccc_fail(err, CCC_E_ARG, "device '%s' is not cpu, cuda or cuda:N", name);
-    }
+    if (!parse_device(&a, name)) return ccc_fail(err, CCC_E_ARG, "device '%s' is not cpu, cuda or cuda:N", name);
     return cccrt_device_open(out, &a, err);
 }
 
-static ccc_status open_device(rt_machine *m, const rt_place *p, ccc_err *err)
+ccc_status rt_choose_device(cccrt_device **out, const char *name, int64_t threads, ccc_err *no_gpu, ccc_err *err)
 {
-    CCC_TRY(rt_open_device(&m->device, p->device, p->threads, err));
+    *no_gpu = (ccc_err){ 0 };
+    if (name) return open_named(out, name, threads, err);
+    if (open_named(out, "cuda", threads, no_gpu) == CCC_OK) return CCC_OK;
+    return open_named(out, "cpu", threads, err);
+}
+
+ccc_status rt_explain(ccc_status st, const ccc_err *no_gpu, ccc_err *err)
+{
+    ccc_err e = *err;
+    if (st != CCC_E_DEVICE || !*no_gpu->msg) return st;
+    return ccc_fail(err, st, "%.320s (%.160s)", e.msg, no_gpu->msg);
+}
+
+static ccc_status open_device(rt_machine *m, const rt_place *p, ccc_err *no_gpu, ccc_err *err)
+{
+    CCC_TRY(rt_choose_device(&m->device, p->device, p->threads, no_gpu, err));
     m->props.size_B = sizeof m->props;
     CCC_TRY(cccrt_device_get_props(m->device, &m->props, err));
     m->cuda = m->props.is_cuda;
@@ -124,14 +153,14 @@ static ccc_status attach(rt_machine *m, const rt_place *p, ccc_err *err)
 ccc_status rt_open(rt_machine *m, const rt_place *p, ccc_err *err)
 {
     *m = (rt_machine){ 0 };
-    bool host = p->device && !strcmp(p->device, "cpu");
+    ccc_err no_gpu;
     double t = rt_ms(), t1;
-    if (p->device || p->weights) CCC_TRY(open_device(m, p, err));
+    CCC_TRY(open_device(m, p, &no_gpu, err));
     m->device_ms = (t1 = rt_ms()) - t;
-    cccrt_open_args a = { .size_B = sizeof a, .allow_host_code = host || (m->device && !m->cuda) };
+    cccrt_open_args a = { .size_B = sizeof a, .allow_host_code = !m->cuda };
     CCC_TRY(cccrt_artifact_open(&m->artifact, p->artifact, &a, err));
     m->open_ms = (t = rt_ms()) - t1;
-    if (p->weights) CCC_TRY(attach(m, p, err));
+    CCC_TRY(rt_explain(attach(m, p, err), &no_gpu, err));
     m->attach_ms = rt_ms() - t;
     return CCC_OK;
 }

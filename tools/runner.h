@@ -10,11 +10,16 @@ typedef struct { /* filled from options */
 } rt_place;
 typedef struct { cccrt_artifact *artifact; cccrt_device *device; cccrt_weights *weights; cccrt_device_props props; bool cuda; double open_ms, device_ms, attach_ms; } rt_machine;
 
-double rt_ms(void);                                                                /* monotonic milliseconds */
-/* Opens what is asked for; weights only when place->weights is given. Shows progress of attaching on a terminal. */
+/* What all subcommands ask of a place: an artifact, a device's name, a number of threads. -1 to go on, else wrong usage has been explained (2). */
+int rt_usage(const rt_place *p, const char *program);
+double rt_ms(void); /* monotonic milliseconds */
+/* Opens device, artifact and weights. Shows progress of attaching on a terminal. */
 ccc_status rt_open(rt_machine *m, const rt_place *place, ccc_err *err);
 void rt_close(rt_machine *m);
-ccc_status rt_open_device(cccrt_device **out, const char *name, int64_t threads, ccc_err *err); /* name as in rt_place */
+/* The device called `name` as in rt_place. Without a name a GPU, else the CPU: then *no_gpu says why there is no GPU, and rt_explain adds it to a
+ * message that the artifact cannot run here. */
+ccc_status rt_choose_device(cccrt_device **out, const char *name, int64_t threads, ccc_err *no_gpu, ccc_err *err);
+ccc_status rt_explain(ccc_status st, const ccc_err *no_gpu, ccc_err *err);
 /* "1,2,3" or "@FILE" -> ids; *ids from malloc */
 ccc_status rt_parse_ids(int32_t **ids, int64_t *n, const char *text, ccc_err *err);
 /* "1,8,64" -> numbers, all at least `least` */
