@@ -1,6 +1,6 @@
-/* The container of an artifact: header, table of contents, chunks, closing hash. Chunks lie one after the other at multiples of 64
- * bytes in the order of the table, with zeros between, so that for given content there is exactly one valid file and nothing can
- * overlap. The byte tables are in README.md. */
+/* The container of an artifact: header, table of contents, chunks, closing hash. Chunks lie one after the
+ * other at multiples of 64 bytes in the order of the table, with zeros between, so that for given content
+ * there is exactly one valid file and nothing can overlap. The byte tables are in README.md. */
 #include "ccart_codec.h"
 #include "ccart_format.h"
 #include <stdlib.h>
@@ -9,7 +9,12 @@
 #include <xxhash.h>
 #include <zstd.h>
 
-typedef struct { uint32_t kind, index; uint8_t codec, hash; uint64_t offset, stored_B, raw_B; uint8_t digest[CCART_HASH_B]; } row;
+typedef struct {
+    uint32_t kind, index;
+    uint8_t codec, hash;
+    uint64_t offset, stored_B, raw_B;
+    uint8_t digest[CCART_HASH_B];
+} row;
 enum { HASHED_HEADER_B = 32 }; /* the bytes of the header that the table's hash covers too */
 
 static void digest(uint8_t out[CCART_HASH_B], const void *data, size_t n)
@@ -31,11 +36,14 @@ static void toc_digest(uint8_t out[CCART_HASH_B], const uint8_t *header, size_t 
     memcpy(out, c.digest, CCART_HASH_B);
 }
 
-static uint64_t align_up(uint64_t n) { return (n + CCART_ALIGN_B - 1) & ~(uint64_t)(CCART_ALIGN_B - 1); }
+static uint64_t align_up(uint64_t n)
+{
+    return (n + CCART_ALIGN_B - 1) & ~(uint64_t)(CCART_ALIGN_B - 1);
+}
 
 /* ---- the two fixed parts, listed once for both directions */
-static void header_io(ccart_stream *s, uint16_t *major, uint16_t *minor, uint32_t *flags, uint32_t *n, uint32_t *zero,
-                      uint64_t *file_B)
+static void header_io(ccart_stream *s, uint16_t *major, uint16_t *minor, uint32_t *flags, uint32_t *n,
+                      uint32_t *zero, uint64_t *file_B)
 {
     ccart_u16(s, major);
     ccart_u16(s, minor);
@@ -59,7 +67,12 @@ static void row_io(ccart_stream *s, row *r, uint8_t reserved[6])
 }
 
 /* ---- writing */
-typedef struct { row row[CCART_MAX_CHUNKS]; uint8_t *data[CCART_MAX_CHUNKS]; uint32_t n; ZSTD_CCtx *zstd; } writer;
+typedef struct {
+    row row[CCART_MAX_CHUNKS];
+    uint8_t *data[CCART_MAX_CHUNKS];
+    uint32_t n;
+    ZSTD_CCtx *zstd;
+} writer;
 
 static ccc_status compress(writer *w, row *r, const ccart_stream *s, ccc_err *err)
 {
@@ -88,21 +101,22 @@ static ccc_status add_chunk(writer *w, uint32_t kind, uint32_t index, ccart_stre
     row *r = &w->row[w->n];
     *r = (row){.kind = kind, .index = index, .hash = CCART_HASH_XXH3_128, .raw_B = s->size_B};
     if (s->wrong)
-        status = ccc_fail(err, s->no_memory ? CCC_E_NOMEM : CCC_E_ARG, "cannot write an artifact: %s", s->wrong);
+        status =
+            ccc_fail(err, s->no_memory ? CCC_E_NOMEM : CCC_E_ARG, "cannot write an artifact: %s", s->wrong);
     else if (s->size_B > CCART_MAX_RAW_B)
-        status = ccc_fail(err, CCC_E_UNSUPPORTED, "a chunk of the artifact has %zu bytes, at most %d are allowed", s->size_B,
-                          CCART_MAX_RAW_B);
-    else
-        status = compress(w, r, s, err);
+        status =
+            ccc_fail(err, CCC_E_UNSUPPORTED, "a chunk of the artifact has %zu bytes, at most %d are allowed",
+                     s->size_B, CCART_MAX_RAW_B);
+    else status = compress(w, r, s, err);
     free(s->out);
     return status;
 }
 
-#define ADD(kind, index, fill)                                                                                 \
-    do {                                                                                                       \
-        ccart_stream s = {.writing = true};                                                                    \
-        fill;                                                                                                  \
-        CCC_TRY(add_chunk(w, (kind), (index), &s, err));                                                       \
+#define ADD(kind, index, fill)                                                                               \
+    do {                                                                                                     \
+        ccart_stream s = {.writing = true};                                                                  \
+        fill;                                                                                                \
+        CCC_TRY(add_chunk(w, (kind), (index), &s, err));                                                     \
     } while (0)
 
 static ccc_status add_all(writer *w, ccart_file *f, ccc_err *err)
@@ -158,7 +172,8 @@ static ccc_status assemble(writer *w, uint8_t **out, size_t *size_B, ccc_err *er
 ccc_status ccart_encode(uint8_t **out, size_t *size_B, const ccart_file *f, ccc_err *err)
 {
     writer *w = calloc(1, sizeof *w);
-    ccart_file copy = *f; /* the lists of fields serve both directions, so they take pointers to non-const; writing changes nothing */
+    ccart_file copy = *f; /* the lists of fields serve both directions, so they take pointers to non-const;
+                             writing changes nothing */
     ccc_status status = CCC_E_NOMEM;
     if (w) w->zstd = ZSTD_createCCtx();
     if (!w || !w->zstd) ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is written");
@@ -171,8 +186,20 @@ ccc_status ccart_encode(uint8_t **out, size_t *size_B, const ccart_file *f, ccc_
 }
 
 /* ---- reading */
-typedef struct { ccart_file file; ccart_memory *memory; uint8_t *chunk[CCART_MAX_CHUNKS]; uint32_t n_chunks; } decoded;
-typedef struct { const uint8_t *data; size_t size_B; uint32_t n; row row[CCART_MAX_CHUNKS]; decoded *to; unsigned flags; } reader;
+typedef struct {
+    ccart_file file;
+    ccart_memory *memory;
+    uint8_t *chunk[CCART_MAX_CHUNKS];
+    uint32_t n_chunks;
+} decoded;
+typedef struct {
+    const uint8_t *data;
+    size_t size_B;
+    uint32_t n;
+    row row[CCART_MAX_CHUNKS];
+    decoded *to;
+    unsigned flags;
+} reader;
 
 static bool all_zero(const uint8_t *p, size_t n)
 {
@@ -183,7 +210,8 @@ static bool all_zero(const uint8_t *p, size_t n)
 static bool known_chunk(uint32_t kind)
 {
     uint32_t id = kind & ~CCART_REQUIRED;
-    return id >= CCART_CHUNK_META && id <= CCART_CHUNK_REPORT && (id <= CCART_CHUNK_FACTS) == !!(kind & CCART_REQUIRED);
+    return id >= CCART_CHUNK_META && id <= CCART_CHUNK_REPORT &&
+           (id <= CCART_CHUNK_FACTS) == !!(kind & CCART_REQUIRED);
 }
 
 static ccc_status read_header(reader *r, ccc_err *err)
@@ -198,10 +226,13 @@ static ccc_status read_header(reader *r, ccc_err *err)
     ccart_file *f = &r->to->file;
     header_io(&s, &f->major, &f->minor, &flags, &r->n, &zero, &file_B);
     if (f->major != CCART_MAJOR)
-        return ccc_fail(err, CCC_E_VERSION, "artifact has format %u.%u, this library reads %d.x: compile it again", f->major,
+        return ccc_fail(err, CCC_E_VERSION,
+                        "artifact has format %u.%u, this library reads %d.x: compile it again", f->major,
                         f->minor, CCART_MAJOR);
-    if (flags || zero || !all_zero(r->data + HASHED_HEADER_B + CCART_HASH_B, CCART_HEADER_B - HASHED_HEADER_B - CCART_HASH_B))
-        return ccc_fail(err, CCC_E_VERSION, "artifact (format %u.%u) uses a header field that this library (%d.%d) does not know",
+    if (flags || zero ||
+        !all_zero(r->data + HASHED_HEADER_B + CCART_HASH_B, CCART_HEADER_B - HASHED_HEADER_B - CCART_HASH_B))
+        return ccc_fail(err, CCC_E_VERSION,
+                        "artifact (format %u.%u) uses a header field that this library (%d.%d) does not know",
                         f->major, f->minor, CCART_MAJOR, CCART_MINOR);
     if (file_B != r->size_B)
         return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: it has %zu bytes and says %llu", r->size_B,
@@ -211,7 +242,8 @@ static ccc_status read_header(reader *r, ccc_err *err)
     uint8_t sum[CCART_HASH_B];
     toc_digest(sum, r->data, r->n);
     if (memcmp(sum, r->data + HASHED_HEADER_B, sizeof sum) != 0)
-        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: the table of contents does not match its hash");
+        return ccc_fail(err, CCC_E_CORRUPT,
+                        "artifact is damaged: the table of contents does not match its hash");
     return CCC_OK;
 }
 
@@ -220,33 +252,42 @@ static ccc_status check_place(reader *r, const row *c, uint64_t *end_B, ccc_err 
 {
     uint64_t limit_B = r->size_B - CCART_HASH_B, at = align_up(*end_B);
     if (c->offset != at || at > limit_B || c->stored_B > limit_B - at)
-        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is out of place", c->kind, c->index);
+        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is out of place", c->kind,
+                        c->index);
     if (!all_zero(r->data + *end_B, (size_t)(at - *end_B)))
         return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: bytes between its chunks are not 0");
     *end_B = at + c->stored_B;
     uint8_t sum[CCART_HASH_B];
     digest(sum, r->data + at, (size_t)c->stored_B);
     if (memcmp(sum, c->digest, sizeof sum) != 0)
-        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u does not match its hash", c->kind, c->index);
+        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u does not match its hash",
+                        c->kind, c->index);
     return CCC_OK;
 }
 
-static ccc_status check_row(reader *r, uint32_t i, const uint8_t reserved[6], uint64_t *raw_total_B, ccc_err *err)
+static ccc_status check_row(reader *r, uint32_t i, const uint8_t reserved[6], uint64_t *raw_total_B,
+                            ccc_err *err)
 {
     const row *c = &r->row[i];
     if (c->hash != CCART_HASH_XXH3_128 || c->codec > CCART_CODEC_ZSTD || !all_zero(reserved, 6))
-        return ccc_fail(err, CCC_E_VERSION, "artifact (format %u.%u): chunk %#x/%u has a codec or hash that this library (%d.%d) does not know",
+        return ccc_fail(err, CCC_E_VERSION,
+                        "artifact (format %u.%u): chunk %#x/%u has a codec or hash that this library (%d.%d) "
+                        "does not know",
                         r->to->file.major, r->to->file.minor, c->kind, c->index, CCART_MAJOR, CCART_MINOR);
     if ((c->kind & CCART_REQUIRED) && !known_chunk(c->kind))
-        return ccc_fail(err, CCC_E_VERSION, "artifact (format %u.%u) needs chunk %#x, which this library (%d.%d) does not know",
+        return ccc_fail(err, CCC_E_VERSION,
+                        "artifact (format %u.%u) needs chunk %#x, which this library (%d.%d) does not know",
                         r->to->file.major, r->to->file.minor, c->kind, CCART_MAJOR, CCART_MINOR);
     if (c->raw_B > CCART_MAX_RAW_B || (*raw_total_B += c->raw_B) > CCART_MAX_RAW_B)
-        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: its chunks are larger than the format allows");
+        return ccc_fail(err, CCC_E_CORRUPT,
+                        "artifact is damaged: its chunks are larger than the format allows");
     if (c->codec == CCART_CODEC_RAW && c->raw_B != c->stored_B)
-        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u has two sizes", c->kind, c->index);
+        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u has two sizes", c->kind,
+                        c->index);
     for (uint32_t k = 0; k < i; k++)
         if (r->row[k].kind == c->kind && r->row[k].index == c->index)
-            return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is there twice", c->kind, c->index);
+            return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is there twice", c->kind,
+                            c->index);
     return CCC_OK;
 }
 
@@ -276,28 +317,46 @@ static ccc_status unpack(reader *r, const row *c, const uint8_t **out, ccc_err *
     if (c->codec == CCART_CODEC_RAW) return CCC_OK;
     if (ZSTD_getFrameContentSize(from, (size_t)c->stored_B) != c->raw_B ||
         ZSTD_findFrameCompressedSize(from, (size_t)c->stored_B) != c->stored_B)
-        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is not one whole frame", c->kind, c->index);
+        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is not one whole frame",
+                        c->kind, c->index);
     uint8_t *to = malloc(c->raw_B ? (size_t)c->raw_B : 1);
-    if (!to) return ccc_fail(err, CCC_E_NOMEM, "out of memory: a chunk of the artifact needs %llu bytes", (unsigned long long)c->raw_B);
+    if (!to)
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory: a chunk of the artifact needs %llu bytes",
+                        (unsigned long long)c->raw_B);
     r->to->chunk[r->to->n_chunks++] = to;
     size_t n = ZSTD_decompress(to, (size_t)c->raw_B, from, (size_t)c->stored_B);
     if (ZSTD_isError(n) || n != c->raw_B)
-        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u cannot be unpacked", c->kind, c->index);
+        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u cannot be unpacked", c->kind,
+                        c->index);
     *out = to;
     return CCC_OK;
 }
 
 static void read_content(ccart_stream *s, ccart_file *f, uint32_t id, uint32_t index)
 {
-    ccart_target *t = &f->target[index];
+    ccart_target *t = f->n_targets ? &f->target[index] : NULL; /* none yet while the first chunk is read */
     switch (id) {
-    case CCART_CHUNK_META: ccart_chunk_meta(s, f); break;
-    case CCART_CHUNK_FACTS: ccart_chunk_facts(s, f); break;
-    case CCART_CHUNK_GRAPH: ccart_chunk_graph(s, f); break;
-    case CCART_CHUNK_REPORT: ccart_chunk_report(s, f); break;
-    case CCART_CHUNK_KERNELS: ccart_chunk_kernels(s, t); break;
-    case CCART_CHUNK_PROGRAMS: ccart_chunk_programs(s, t); break;
-    default: ccart_chunk_weights(s, t); break;
+    case CCART_CHUNK_META:
+        ccart_chunk_meta(s, f);
+        break;
+    case CCART_CHUNK_FACTS:
+        ccart_chunk_facts(s, f);
+        break;
+    case CCART_CHUNK_GRAPH:
+        ccart_chunk_graph(s, f);
+        break;
+    case CCART_CHUNK_REPORT:
+        ccart_chunk_report(s, f);
+        break;
+    case CCART_CHUNK_KERNELS:
+        ccart_chunk_kernels(s, t);
+        break;
+    case CCART_CHUNK_PROGRAMS:
+        ccart_chunk_programs(s, t);
+        break;
+    default:
+        ccart_chunk_weights(s, t);
+        break;
     }
 }
 
@@ -313,7 +372,8 @@ static ccc_status read_chunk(reader *r, uint32_t kind, uint32_t index, ccc_err *
     read_content(&s, &r->to->file, kind & ~CCART_REQUIRED, index);
     if (!s.wrong && s.pos != s.size_B) ccart_wrong(&s, "it is longer than its content");
     if (s.no_memory) return ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is read");
-    if (s.wrong) return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u: %s", kind, index, s.wrong);
+    if (s.wrong)
+        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u: %s", kind, index, s.wrong);
     return CCC_OK;
 }
 
@@ -334,7 +394,8 @@ static ccc_status read_all(reader *r, ccc_err *err)
         if (known_chunk(r->row[i].kind) && r->row[i].index &&
             (r->row[i].index >= f->n_targets || (r->row[i].kind & ~CCART_REQUIRED) > CCART_CHUNK_WEIGHTS ||
              r->row[i].kind == (CCART_REQUIRED | CCART_CHUNK_META)))
-            return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u belongs to nothing", r->row[i].kind, r->row[i].index);
+            return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u belongs to nothing",
+                            r->row[i].kind, r->row[i].index);
     if (r->flags & CCART_WITH_TEXT) {
         CCC_TRY(read_chunk(r, CCART_CHUNK_GRAPH, 0, err));
         CCC_TRY(read_chunk(r, CCART_CHUNK_REPORT, 0, err));

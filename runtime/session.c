@@ -1,17 +1,21 @@
-/* Making and unmaking of sessions: the arena, inputs and outputs, counters, status words, and which kernels and programs they need.
- * Everything a step uses is allocated here. */
+/* Making and unmaking of sessions: the arena, inputs and outputs, counters, status words, and which kernels
+ * and programs they need. Everything a step uses is allocated here. */
 #include "session.h"
 #include <stdlib.h>
 #include <string.h>
 
 const rt_input_info rt_inputs[RT_N_INPUTS] = {
-    [RT_TOKENS] = {"token_ids", CCART_I32}, [RT_POSITIONS] = {"positions", CCART_I64}, [RT_SLOTS_OF] = {"slot_mapping", CCART_I64},
-    [RT_STARTS] = {"query_start_loc", CCART_I32}, [RT_LOGITS] = {"logits_indices", CCART_I32}, [RT_LENS] = {"seq_lens", CCART_I32},
+    [RT_TOKENS] = {"token_ids", CCART_I32},      [RT_POSITIONS] = {"positions", CCART_I64},
+    [RT_SLOTS_OF] = {"slot_mapping", CCART_I64}, [RT_STARTS] = {"query_start_loc", CCART_I32},
+    [RT_LOGITS] = {"logits_indices", CCART_I32}, [RT_LENS] = {"seq_lens", CCART_I32},
     [RT_TABLE] = {"block_table", CCART_I32},
 };
 enum { STATUS_B = 16, MAX_BLOCKS_PER_SEQ = 1 << 24 };
 
-static uint64_t align_up(uint64_t n) { return (n + RT_ALIGN_B - 1) & ~(uint64_t)(RT_ALIGN_B - 1); }
+static uint64_t align_up(uint64_t n)
+{
+    return (n + RT_ALIGN_B - 1) & ~(uint64_t)(RT_ALIGN_B - 1);
+}
 
 /* ---- the caller's KV cache */
 static ccc_status take_kv(cccrt_session *s, const cccrt_kv *given, ccc_err *err)
@@ -26,23 +30,34 @@ static ccc_status take_kv(cccrt_session *s, const cccrt_kv *given, ccc_err *err)
     bool joined;
     rt_kv_strides(f, &own, &layer_B, &joined);
     if (kv->n_layers != f->n_layers || !kv->k || !kv->v)
-        return ccc_fail(err, CCC_E_ARG, "the KV cache has %u layers, the model has %u", kv->n_layers, f->n_layers);
-    if (kv->n_blocks < 1 || kv->n_blocks > INT32_MAX) return ccc_fail(err, CCC_E_ARG, "the KV cache has %lld blocks", (long long)kv->n_blocks);
+        return ccc_fail(err, CCC_E_ARG, "the KV cache has %u layers, the model has %u", kv->n_layers,
+                        f->n_layers);
+    if (kv->n_blocks < 1 || kv->n_blocks > INT32_MAX)
+        return ccc_fail(err, CCC_E_ARG, "the KV cache has %lld blocks", (long long)kv->n_blocks);
     int64_t row_B = (int64_t)f->head_size * 2;
     bool packed = kv->head_stride_B == own.head_stride_B && kv->token_stride_B == own.token_stride_B;
-    bool spaced = !joined && kv->head_stride_B >= row_B && kv->token_stride_B >= row_B; /* an engine may leave room between tokens or heads */
-    if ((!packed && !spaced) || kv->head_stride_B % 16 || kv->token_stride_B % 16 || kv->block_stride_B % 16 ||
-        kv->block_stride_B < (packed ? own.block_stride_B : row_B) || kv->block_stride_B > INT64_MAX / INT32_MAX)
-        return ccc_fail(err, CCC_E_ARG, "the KV cache's strides (block %lld, token %lld, head %lld) do not fit the layout; packed would be %lld, %lld, %lld",
-                        (long long)kv->block_stride_B, (long long)kv->token_stride_B, (long long)kv->head_stride_B, (long long)own.block_stride_B,
+    bool spaced = !joined && kv->head_stride_B >= row_B &&
+                  kv->token_stride_B >= row_B; /* an engine may leave room between tokens or heads */
+    if ((!packed && !spaced) || kv->head_stride_B % 16 || kv->token_stride_B % 16 ||
+        kv->block_stride_B % 16 || kv->block_stride_B < (packed ? own.block_stride_B : row_B) ||
+        kv->block_stride_B > INT64_MAX / INT32_MAX)
+        return ccc_fail(err, CCC_E_ARG,
+                        "the KV cache's strides (block %lld, token %lld, head %lld) do not fit the layout; "
+                        "packed would be %lld, %lld, %lld",
+                        (long long)kv->block_stride_B, (long long)kv->token_stride_B,
+                        (long long)kv->head_stride_B, (long long)own.block_stride_B,
                         (long long)own.token_stride_B, (long long)own.head_stride_B);
     s->kv_address = calloc(2 * (size_t)f->n_layers, sizeof *s->kv_address);
     if (!s->kv_address) return ccc_fail(err, CCC_E_NOMEM, "out of memory for a session");
     for (uint32_t i = 0; i < f->n_layers; i++) {
         s->kv_address[i] = kv->k[i];
         s->kv_address[f->n_layers + i] = kv->v[i];
-        if (!kv->k[i] || !kv->v[i] || (uintptr_t)kv->k[i] % 16 || (uintptr_t)kv->v[i] % 16 || (joined && kv->k[i] != kv->v[i]))
-            return ccc_fail(err, CCC_E_ARG, "the KV cache of layer %u has no address that fits: 16-byte aligned, and for layout ccc one for K and V", i);
+        if (!kv->k[i] || !kv->v[i] || (uintptr_t)kv->k[i] % 16 || (uintptr_t)kv->v[i] % 16 ||
+            (joined && kv->k[i] != kv->v[i]))
+            return ccc_fail(err, CCC_E_ARG,
+                            "the KV cache of layer %u has no address that fits: 16-byte aligned, and for "
+                            "layout ccc one for K and V",
+                            i);
     }
     kv->k = s->kv_address;
     kv->v = s->kv_address + f->n_layers;
@@ -80,11 +95,15 @@ static ccc_status bind(cccrt_session *s, const cccrt_binding *b, uint32_t n, ccc
         const ccart_io *io = NULL;
         uint64_t want_B;
         rt_buffer *to = b[i].name ? io_slot(s, b[i].name, &io) : NULL;
-        if (!to) return ccc_fail(err, CCC_E_ARG, "the model has no input or output '%s'", b[i].name ? b[i].name : "(NULL)");
+        if (!to)
+            return ccc_fail(err, CCC_E_ARG, "the model has no input or output '%s'",
+                            b[i].name ? b[i].name : "(NULL)");
         step_vars(s);
         CCC_TRY(rt_io_bytes(&want_B, s->target, io, s->scope.var, err));
         if (!b[i].data || b[i].data_B < want_B || (uintptr_t)b[i].data % 16)
-            return ccc_fail(err, CCC_E_ARG, "the buffer for '%s' has %zu bytes; %llu, 16-byte aligned, are needed", b[i].name, b[i].data_B, (unsigned long long)want_B);
+            return ccc_fail(err, CCC_E_ARG,
+                            "the buffer for '%s' has %zu bytes; %llu, 16-byte aligned, are needed", b[i].name,
+                            b[i].data_B, (unsigned long long)want_B);
         *to = (rt_buffer){b[i].data, b[i].data_B};
     }
     return CCC_OK;
@@ -98,14 +117,17 @@ static ccc_status find_inputs(cccrt_session *s, ccc_err *err)
             const ccart_io *io = &s->target->in[i];
             if (strcmp(io->name, rt_inputs[k].name) != 0) continue;
             if (io->dtype != rt_inputs[k].dtype || io->rank != (k == RT_TABLE ? 2 : 1))
-                return ccc_fail(err, CCC_E_UNSUPPORTED, "input '%s' of the model is not the %s array that a step gives", io->name, ccart_dtype_name(rt_inputs[k].dtype));
+                return ccc_fail(err, CCC_E_UNSUPPORTED,
+                                "input '%s' of the model is not the %s array that a step gives", io->name,
+                                ccart_dtype_name(rt_inputs[k].dtype));
             s->in_of[k] = (int32_t)i;
         }
     }
     return CCC_OK;
 }
 
-/* Walks the buffers that the session must own: first the arrays of a step in their order, then the rest. With base, places them. */
+/* Walks the buffers that the session must own: first the arrays of a step in their order, then the rest. With
+ * base, places them. */
 static ccc_status place_io(cccrt_session *s, char *base, ccc_err *err)
 {
     const ccart_target *t = s->target;
@@ -130,7 +152,26 @@ static ccc_status place_io(cccrt_session *s, char *base, ccc_err *err)
     return CCC_OK;
 }
 
-static bool owned(const cccrt_session *s, const char *p) { return p >= s->io && p < s->io + s->io_B; }
+/* Steps write whole arrays into these buffers; an artifact may have said anything about their sizes. */
+static ccc_status check_inputs(const cccrt_session *s, ccc_err *err)
+{
+    int64_t tokens = s->file->max_tokens ? s->file->max_tokens : 1;
+    const rt_counts most = {tokens, s->file->max_seqs, s->file->max_seqs, false};
+    for (rt_input i = 0; i < RT_N_INPUTS; i++) {
+        const rt_buffer *b = s->in_of[i] < 0 ? NULL : &s->in[s->in_of[i]];
+        uint64_t want_B = (uint64_t)rt_input_rows(&most, i) * rt_input_row_B(s, i);
+        if (b && b->p && b->size_B < want_B)
+            return ccc_fail(err, CCC_E_CORRUPT, "target %s: input '%s' has %llu bytes, a step may need %llu",
+                            s->target->name, rt_inputs[i].name, (unsigned long long)b->size_B,
+                            (unsigned long long)want_B);
+    }
+    return CCC_OK;
+}
+
+static bool owned(const cccrt_session *s, const char *p)
+{
+    return p >= s->io && p < s->io + s->io_B;
+}
 
 /* Padding: no token, no sequence, cache slot -1. */
 static ccc_status clear_io(cccrt_session *s, void *stream, ccc_err *err)
@@ -152,8 +193,11 @@ static ccc_status allocate(cccrt_session *s, void *stream, ccc_err *err)
     uint64_t free_B, total_B, want_B = t->arena_B + t->counters_B + s->io_B;
     CCC_TRY(b->memory(d, &free_B, &total_B, err));
     if (want_B > free_B)
-        return ccc_fail(err, CCC_E_NOMEM, "a session needs %llu bytes (arena %llu, inputs and outputs %llu), device '%s' has %llu free", (unsigned long long)want_B,
-                        (unsigned long long)t->arena_B, (unsigned long long)s->io_B, d->name, (unsigned long long)free_B);
+        return ccc_fail(
+            err, CCC_E_NOMEM,
+            "a session needs %llu bytes (arena %llu, inputs and outputs %llu), device '%s' has %llu free",
+            (unsigned long long)want_B, (unsigned long long)t->arena_B, (unsigned long long)s->io_B, d->name,
+            (unsigned long long)free_B);
     s->scope.arena.size_B = t->arena_B;
     s->scope.counters.size_B = t->counters_B;
     CCC_TRY(b->alloc(d, (void **)&s->scope.arena.p, t->arena_B ? t->arena_B : 1, err));
@@ -162,6 +206,7 @@ static ccc_status allocate(cccrt_session *s, void *stream, ccc_err *err)
     CCC_TRY(b->alloc_host(d, (void **)&s->status, &s->status_device, STATUS_B, err));
     memset((void *)(uintptr_t)s->status, 0, STATUS_B);
     CCC_TRY(place_io(s, s->io, err));
+    CCC_TRY(check_inputs(s, err));
     CCC_TRY(clear_io(s, stream, err));
     return b->fill(d, s->scope.counters.p, 0, t->counters_B ? t->counters_B : 1, stream, err);
 }
@@ -193,19 +238,23 @@ static ccc_status take_weights(cccrt_session *s, const cccrt_artifact *a, cccrt_
     else CCC_TRY(rt_code_open(&s->code, (cccrt_artifact *)a, s->device, err));
     s->target = s->code->target;
     if (memcmp(s->target->layout_hash, w->code->target->layout_hash, sizeof s->target->layout_hash) != 0)
-        return ccc_fail(err, CCC_E_ARG, "the weights were attached for another artifact, whose weights lie differently");
+        return ccc_fail(err, CCC_E_ARG,
+                        "the weights were attached for another artifact, whose weights lie differently");
     return CCC_OK;
 }
 
-static ccc_status create(cccrt_session *s, const cccrt_artifact *a, cccrt_weights *w, const cccrt_session_args *g, ccc_err *err)
+static ccc_status create(cccrt_session *s, const cccrt_artifact *a, cccrt_weights *w,
+                         const cccrt_session_args *g, ccc_err *err)
 {
     CCC_TRY(take_weights(s, a, w, err));
-    if (g->graphs < CCCRT_GRAPHS_ON_DEMAND || g->graphs > CCCRT_GRAPHS_NONE) return ccc_fail(err, CCC_E_ARG, "cccrt_session_args.graphs is %d", g->graphs);
+    if (g->graphs < CCCRT_GRAPHS_ON_DEMAND || g->graphs > CCCRT_GRAPHS_NONE)
+        return ccc_fail(err, CCC_E_ARG, "cccrt_session_args.graphs is %d", g->graphs);
     s->graphs = g->graphs;
     CCC_TRY(take_kv(s, g->kv, err));
     int64_t block = s->file->kv_block_size, most = block ? (s->file->max_model_len + block - 1) / block : 0;
     s->max_blocks = g->max_blocks_per_seq ? g->max_blocks_per_seq : most;
-    if (s->max_blocks < 0 || s->max_blocks > MAX_BLOCKS_PER_SEQ) return ccc_fail(err, CCC_E_ARG, "max_blocks_per_seq is %lld", (long long)s->max_blocks);
+    if (s->max_blocks < 0 || s->max_blocks > MAX_BLOCKS_PER_SEQ)
+        return ccc_fail(err, CCC_E_ARG, "max_blocks_per_seq is %lld", (long long)s->max_blocks);
     s->in = calloc(s->target->n_in + 1, sizeof *s->in);
     s->out = calloc(s->target->n_out + 1, sizeof *s->out);
     if (!s->in || !s->out) return ccc_fail(err, CCC_E_NOMEM, "out of memory for a session");
@@ -226,7 +275,8 @@ static ccc_status create(cccrt_session *s, const cccrt_artifact *a, cccrt_weight
     return s->device->backend->stream_synchronize(s->device, g->stream, err);
 }
 
-ccc_status cccrt_session_create(cccrt_session **out, const cccrt_artifact *a, cccrt_weights *w, const cccrt_session_args *args, ccc_err *err)
+ccc_status cccrt_session_create(cccrt_session **out, const cccrt_artifact *a, cccrt_weights *w,
+                                const cccrt_session_args *args, ccc_err *err)
 {
     double start = rt_now_ms();
     cccrt_session_args g;
@@ -234,9 +284,13 @@ ccc_status cccrt_session_create(cccrt_session **out, const cccrt_artifact *a, cc
     cccrt_device *d = w->code->device;
     CCC_TRY(rt_enter(d, err));
     cccrt_session *s = calloc(1, sizeof *s);
-    ccc_status status = s ? create(s, a, w, &g, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory for a session");
+    ccc_status status =
+        s ? create(s, a, w, &g, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory for a session");
     if (status == CCC_OK) {
-        s->timings = (cccrt_timings){.context_ms = d->context_ms, .open_ms = a->open_ms, .modules_ms = rt_code_modules_ms(s->code), .attach_ms = w->attach_ms,
+        s->timings = (cccrt_timings){.context_ms = d->context_ms,
+                                     .open_ms = a->open_ms,
+                                     .modules_ms = rt_code_modules_ms(s->code),
+                                     .attach_ms = w->attach_ms,
                                      .session_ms = rt_now_ms() - start};
         if (g.graphs == CCCRT_GRAPHS_ALL) status = cccrt_session_build_graphs(s, err);
     }
@@ -307,15 +361,19 @@ ccc_status cccrt_session_buffer(cccrt_session *s, const char *name, void **data,
     return CCC_OK;
 }
 
-ccc_status cccrt_session_read(cccrt_session *s, const char *name, void *dst, size_t offset_B, size_t size_B, void *stream, ccc_err *err)
+ccc_status cccrt_session_read(cccrt_session *s, const char *name, void *dst, size_t offset_B, size_t size_B,
+                              void *stream, ccc_err *err)
 {
     void *data;
     size_t data_B;
     CCC_TRY(cccrt_session_buffer(s, name, &data, &data_B, err));
     if (offset_B > data_B || size_B > data_B - offset_B)
-        return ccc_fail(err, CCC_E_ARG, "bytes %zu to %zu of '%s' are wanted, it has %zu", offset_B, offset_B + size_B, name, data_B);
+        return ccc_fail(err, CCC_E_ARG, "bytes %zu to %zu of '%s' are wanted, it has %zu", offset_B,
+                        offset_B + size_B, name, data_B);
     CCC_TRY(rt_enter(s->device, err));
-    ccc_status status = size_B ? s->device->backend->copy(s->device, dst, (char *)data + offset_B, size_B, stream, err) : CCC_OK;
+    ccc_status status =
+        size_B ? s->device->backend->copy(s->device, dst, (char *)data + offset_B, size_B, stream, err)
+               : CCC_OK;
     if (status == CCC_OK) status = s->device->backend->stream_synchronize(s->device, stream, err);
     rt_leave(s->device);
     return status;
@@ -326,4 +384,7 @@ ccc_status cccrt_session_fill_arena(cccrt_session *s, int byte, ccc_err *err)
     return cccrt_device_fill(s->device, s->scope.arena.p, byte, (size_t)s->scope.arena.size_B, err);
 }
 
-void cccrt_session_timings(const cccrt_session *s, cccrt_timings *out) { rt_result(out, &s->timings, sizeof s->timings); }
+void cccrt_session_timings(const cccrt_session *s, cccrt_timings *out)
+{
+    rt_result(out, &s->timings, sizeof s->timings);
+}

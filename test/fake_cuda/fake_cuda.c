@@ -1,5 +1,5 @@
-/* The fake driver's contexts, memory, streams and events. Device memory is a reserved range of addresses of which allocated parts are
- * accessible; between allocations lies a gap, and freed memory faults. */
+/* The fake driver's contexts, memory, streams and events. Device memory is a reserved range of addresses of
+ * which allocated parts are accessible; between allocations lies a gap, and freed memory faults. */
 #define _GNU_SOURCE
 #include "fake.h"
 #include <pthread.h>
@@ -12,18 +12,31 @@
 
 #define API __attribute__((visibility("default")))
 enum { MAX_ALLOCATIONS = 65536, PAGE = 4096 };
-static const size_t range_B = (size_t)64 << 30;
+static const size_t range_B = (size_t)64 << 30, near_B = (size_t)4 << 40;
 
-typedef struct { char *p; size_t size_B; bool live, pinned; } allocation;
-typedef struct { handle h; double ms; bool recorded; } event;
+typedef struct {
+    char *p;
+    size_t size_B;
+    bool live, pinned;
+} allocation;
+typedef struct {
+    handle h;
+    double ms;
+    bool recorded;
+} event;
 static struct {
     pthread_mutex_t lock;
-    char *base; size_t used_B;
-    allocation allocation[MAX_ALLOCATIONS]; unsigned n_allocations;
+    char *base;
+    size_t used_B;
+    allocation allocation[MAX_ALLOCATIONS];
+    unsigned n_allocations;
     size_t live_B;
-    handle *handles; unsigned count[8];
-    FILE *log; bool looked, line_open;
-    long calls, fail_at; int fail_with;
+    handle *handles;
+    unsigned count[8];
+    FILE *log;
+    bool looked, line_open;
+    long calls, fail_at;
+    int fail_with;
     int retained;
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static char contexts[2]; /* [0]: the primary one; [1]: one that a test passes as the caller's */
@@ -69,7 +82,16 @@ void fake_log(const char *fmt, ...)
     va_end(ap);
 }
 
-bool fake_ours(uint64_t p) { return fake.base && p >= (uint64_t)(uintptr_t)fake.base && p < (uint64_t)(uintptr_t)fake.base + range_B; }
+bool fake_ours(uint64_t p)
+{
+    return fake.base && p >= (uint64_t)(uintptr_t)fake.base && p < (uint64_t)(uintptr_t)fake.base + range_B;
+}
+
+bool fake_near(uint64_t p)
+{
+    uint64_t base = (uint64_t)(uintptr_t)fake.base;
+    return base && p - (base - near_B) < 2 * near_B;
+}
 
 static const allocation *find(uint64_t p)
 {
@@ -82,7 +104,7 @@ static const allocation *find(uint64_t p)
 
 bool fake_inside(uint64_t p, size_t size_B, bool host_ok)
 {
-    if (!fake_ours(p)) return host_ok && p;
+    if (!fake_ours(p)) return host_ok && p && size_B <= UINT64_MAX - p;
     const allocation *a = find(p);
     return a && size_B <= (uint64_t)(uintptr_t)a->p + a->size_B - p;
 }
@@ -90,7 +112,9 @@ bool fake_inside(uint64_t p, size_t size_B, bool host_ok)
 void fake_log_pointer(uint64_t p)
 {
     const allocation *a = fake_ours(p) ? find(p) : NULL;
-    if (a) fake_log(" %s%u+%llu", a->pinned ? "host" : "mem", (unsigned)(a - fake.allocation), (unsigned long long)(p - (uint64_t)(uintptr_t)a->p));
+    if (a)
+        fake_log(" %s%u+%llu", a->pinned ? "host" : "mem", (unsigned)(a - fake.allocation),
+                 (unsigned long long)(p - (uint64_t)(uintptr_t)a->p));
     else fake_log(fake_ours(p) ? " WILD" : p ? " host" : " null");
 }
 
@@ -133,11 +157,15 @@ bool fake_is(const void *p, handle_kind kind)
     return false;
 }
 
-void fake_kill(void *h) { ((handle *)h)->dead = true; }
+void fake_kill(void *h)
+{
+    ((handle *)h)->dead = true;
+}
 
 __attribute__((destructor)) static void at_exit(void)
 {
-    static const char *const names[] = {"", "modules", "", "streams", "events", "graphs", "", "graph executables"};
+    static const char *const names[] = {"",       "modules", "", "streams",
+                                        "events", "graphs",  "", "graph executables"};
     unsigned left[8] = {0}, memory = 0;
     for (handle *h = fake.handles, *next; h; h = next) {
         next = h->next;
@@ -153,17 +181,43 @@ __attribute__((destructor)) static void at_exit(void)
     fclose(fake.log);
 }
 
-#define BEGIN(name) cu_result r_ = fake_begin(#name, true); if (r_) return fake_end(r_)
-#define BEGIN_FREE(name) cu_result r_ = fake_begin(#name, false); if (r_) return fake_end(r_)
+#define BEGIN(name)                                                                                          \
+    cu_result r_ = fake_begin(#name, true);                                                                  \
+    if (r_) return fake_end(r_)
+#define BEGIN_FREE(name)                                                                                     \
+    cu_result r_ = fake_begin(#name, false);                                                                 \
+    if (r_) return fake_end(r_)
 
 /* ---- devices and contexts */
-API cu_result cuInit(unsigned flags) { BEGIN_FREE(cuInit); return fake_end(flags ? CU_INVALID_VALUE : 0); }
-API cu_result cuDriverGetVersion(int *v) { BEGIN_FREE(cuDriverGetVersion); *v = fake_setting("FAKE_CUDA_DRIVER", 13000); return fake_end(0); }
-API cu_result cuDeviceGetCount(int *n) { BEGIN_FREE(cuDeviceGetCount); *n = 1; return fake_end(0); }
-API cu_result cuDeviceGet(cu_device *d, int ordinal) { BEGIN_FREE(cuDeviceGet); *d = 0; return fake_end(ordinal ? CU_INVALID_VALUE : 0); }
+API cu_result cuInit(unsigned flags)
+{
+    BEGIN_FREE(cuInit);
+    return fake_end(flags ? CU_INVALID_VALUE : 0);
+}
+API cu_result cuDriverGetVersion(int *v)
+{
+    BEGIN_FREE(cuDriverGetVersion);
+    *v = fake_setting("FAKE_CUDA_DRIVER", 13000);
+    return fake_end(0);
+}
+API cu_result cuDeviceGetCount(int *n)
+{
+    BEGIN_FREE(cuDeviceGetCount);
+    *n = 1;
+    return fake_end(0);
+}
+API cu_result cuDeviceGet(cu_device *d, int ordinal)
+{
+    BEGIN_FREE(cuDeviceGet);
+    *d = 0;
+    return fake_end(ordinal ? CU_INVALID_VALUE : 0);
+}
 API cu_result cuGetErrorString(cu_result r, const char **s)
 {
-    *s = r == CU_OUT_OF_MEMORY ? "out of memory" : r == CU_ILLEGAL_ADDRESS ? "an illegal memory access was encountered" : r == CU_INVALID_VALUE ? "invalid argument" : "fake error";
+    *s = r == CU_OUT_OF_MEMORY     ? "out of memory"
+         : r == CU_ILLEGAL_ADDRESS ? "an illegal memory access was encountered"
+         : r == CU_INVALID_VALUE   ? "invalid argument"
+                                   : "fake error";
     return 0;
 }
 
@@ -178,8 +232,11 @@ API cu_result cuDeviceGetAttribute(int *value, int attribute, cu_device d)
 {
     BEGIN_FREE(cuDeviceGetAttribute);
     int cc = fake_setting("FAKE_CUDA_CC", 90);
-    if (d || (attribute != CU_DEV_SM_COUNT && attribute != CU_DEV_CC_MAJOR && attribute != CU_DEV_CC_MINOR)) return fake_end(CU_INVALID_VALUE);
-    *value = attribute == CU_DEV_SM_COUNT ? fake_setting("FAKE_CUDA_SM", 132) : attribute == CU_DEV_CC_MAJOR ? cc / 10 : cc % 10;
+    if (d || (attribute != CU_DEV_SM_COUNT && attribute != CU_DEV_CC_MAJOR && attribute != CU_DEV_CC_MINOR))
+        return fake_end(CU_INVALID_VALUE);
+    *value = attribute == CU_DEV_SM_COUNT   ? fake_setting("FAKE_CUDA_SM", 132)
+             : attribute == CU_DEV_CC_MAJOR ? cc / 10
+                                            : cc % 10;
     return fake_end(0);
 }
 
@@ -203,7 +260,8 @@ API cu_result cuDevicePrimaryCtxRelease_v2(cu_device d)
 API cu_result cuCtxPushCurrent_v2(cu_context c)
 {
     BEGIN_FREE(cuCtxPushCurrent_v2);
-    if (((void *)c != &contexts[0] && (void *)c != &contexts[1]) || depth == 16) return fake_end(INVALID_CONTEXT);
+    if (((void *)c != &contexts[0] && (void *)c != &contexts[1]) || depth == 16)
+        return fake_end(INVALID_CONTEXT);
     current[depth++] = c;
     return fake_end(0);
 }
@@ -216,8 +274,17 @@ API cu_result cuCtxPopCurrent_v2(cu_context *c)
     return fake_end(0);
 }
 
-API cu_result cuCtxGetDevice(cu_device *d) { BEGIN(cuCtxGetDevice); *d = 0; return fake_end(0); }
-API cu_result cuCtxSynchronize(void) { BEGIN(cuCtxSynchronize); return fake_end(0); }
+API cu_result cuCtxGetDevice(cu_device *d)
+{
+    BEGIN(cuCtxGetDevice);
+    *d = 0;
+    return fake_end(0);
+}
+API cu_result cuCtxSynchronize(void)
+{
+    BEGIN(cuCtxSynchronize);
+    return fake_end(0);
+}
 
 API cu_result cuCtxGetDevResource(cu_context c, cu_resource *out, unsigned type)
 {
@@ -238,14 +305,19 @@ API cu_result cuCtxGetExecAffinity(cu_affinity *a, unsigned type)
 
 /* a context that is not ours: for tests of a caller's context; not an entry point of the driver */
 API void *fake_callers_context(void);
-API void *fake_callers_context(void) { return &contexts[1]; }
+API void *fake_callers_context(void)
+{
+    return &contexts[1];
+}
 
 /* ---- memory */
 static cu_result allocate(uint64_t *out, size_t size_B, bool pinned)
 {
     if (!size_B) return CU_INVALID_VALUE;
     size_t span_B = (size_B + PAGE - 1) / PAGE * PAGE;
-    if (fake.n_allocations == MAX_ALLOCATIONS || (!pinned && size_B > total_B() - fake.live_B) || span_B + PAGE > range_B - fake.used_B) return CU_OUT_OF_MEMORY;
+    if (fake.n_allocations == MAX_ALLOCATIONS || (!pinned && size_B > total_B() - fake.live_B) ||
+        span_B + PAGE > range_B - fake.used_B)
+        return CU_OUT_OF_MEMORY;
     char *p = fake.base + fake.used_B;
     if (mprotect(p, span_B, PROT_READ | PROT_WRITE) != 0) return CU_OUT_OF_MEMORY;
     fake.used_B += span_B + PAGE; /* a page that faults behind each */
@@ -288,7 +360,12 @@ API cu_result cuMemAlloc_v2(cu_ptr *p, size_t size_B)
     return fake_end(r);
 }
 
-API cu_result cuMemFree_v2(cu_ptr p) { BEGIN(cuMemFree_v2); fake_log_pointer(p); return fake_end(release(p, false)); }
+API cu_result cuMemFree_v2(cu_ptr p)
+{
+    BEGIN(cuMemFree_v2);
+    fake_log_pointer(p);
+    return fake_end(release(p, false));
+}
 
 API cu_result cuMemHostAlloc(void **p, size_t size_B, unsigned flags)
 {
@@ -300,7 +377,12 @@ API cu_result cuMemHostAlloc(void **p, size_t size_B, unsigned flags)
     return fake_end(r);
 }
 
-API cu_result cuMemFreeHost(void *p) { BEGIN(cuMemFreeHost); fake_log_pointer((uintptr_t)p); return fake_end(release((uintptr_t)p, true)); }
+API cu_result cuMemFreeHost(void *p)
+{
+    BEGIN(cuMemFreeHost);
+    fake_log_pointer((uintptr_t)p);
+    return fake_end(release((uintptr_t)p, true));
+}
 
 API cu_result cuMemHostGetDevicePointer_v2(cu_ptr *p, void *host, unsigned flags)
 {
@@ -309,8 +391,14 @@ API cu_result cuMemHostGetDevicePointer_v2(cu_ptr *p, void *host, unsigned flags
     return fake_end(flags || !fake_inside((uintptr_t)host, 1, false) ? CU_INVALID_VALUE : 0);
 }
 
-static bool stream_ok(cu_stream s) { return !s || fake_is(s, H_STREAM); }
-static void log_stream(cu_stream s) { if (s) fake_log(" stream%u", ((handle *)(void *)s)->number); }
+static bool stream_ok(cu_stream s)
+{
+    return !s || fake_is(s, H_STREAM);
+}
+static void log_stream(cu_stream s)
+{
+    if (s) fake_log(" stream%u", ((handle *)(void *)s)->number);
+}
 
 API cu_result cuMemcpyAsync(cu_ptr dst, cu_ptr src, size_t size_B, cu_stream s)
 {
@@ -355,8 +443,18 @@ API cu_result cuStreamDestroy_v2(cu_stream s)
     return fake_end(0);
 }
 
-API cu_result cuStreamSynchronize(cu_stream s) { BEGIN(cuStreamSynchronize); if (stream_ok(s)) log_stream(s); return fake_end(stream_ok(s) ? 0 : INVALID_HANDLE); }
-API cu_result cuStreamIsCapturing(cu_stream s, int *status) { BEGIN(cuStreamIsCapturing); *status = fake_setting("FAKE_CUDA_CAPTURING", 0); return fake_end(stream_ok(s) ? 0 : INVALID_HANDLE); }
+API cu_result cuStreamSynchronize(cu_stream s)
+{
+    BEGIN(cuStreamSynchronize);
+    if (stream_ok(s)) log_stream(s);
+    return fake_end(stream_ok(s) ? 0 : INVALID_HANDLE);
+}
+API cu_result cuStreamIsCapturing(cu_stream s, int *status)
+{
+    BEGIN(cuStreamIsCapturing);
+    *status = fake_setting("FAKE_CUDA_CAPTURING", 0);
+    return fake_end(stream_ok(s) ? 0 : INVALID_HANDLE);
+}
 
 API cu_result cuEventCreate(cu_event *e, unsigned flags)
 {
@@ -387,7 +485,11 @@ API cu_result cuEventRecord(cu_event e, cu_stream s)
     return fake_end(0);
 }
 
-API cu_result cuEventSynchronize(cu_event e) { BEGIN(cuEventSynchronize); return fake_end(fake_is(e, H_EVENT) ? 0 : INVALID_HANDLE); }
+API cu_result cuEventSynchronize(cu_event e)
+{
+    BEGIN(cuEventSynchronize);
+    return fake_end(fake_is(e, H_EVENT) ? 0 : INVALID_HANDLE);
+}
 
 API cu_result cuEventElapsedTime(float *ms, cu_event from, cu_event to)
 {

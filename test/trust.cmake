@@ -1,0 +1,20 @@
+# Tests of what must hold when nobody can be trusted: hostile files, failing machines, many processes and threads, the smallest image.
+# Included by the tests' CMakeLists.txt. Most need an artifact: tiny.ccart is compiled once, for the CPU and (as PTX) for a GPU.
+set(trust_dir ${CMAKE_CURRENT_LIST_DIR})
+set(trust_out ${CMAKE_CURRENT_BINARY_DIR}/trust)
+file(MAKE_DIRECTORY ${trust_out})
+add_test(NAME trust-compile COMMAND ccc_program compile ${trust_dir}/models/tiny -o ${trust_out}/tiny.ccart --target x86-64-v3,sm_90a --ptxas none
+    --sizes 1,2,4 --max-num-batched-tokens 64 --max-num-seqs 8 --cache-dir ${trust_out}/cache)
+set_tests_properties(trust-compile PROPERTIES FIXTURES_SETUP trust_tiny)
+function(trust_test name) # NAME COMMAND...: a test that needs tiny.ccart
+    add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${trust_out})
+    set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED trust_tiny)
+endfunction()
+
+# ---- hostile files
+string(REPLACE " " ";" seal_wrap "ccart_u8 ccart_u16 ccart_u32 ccart_u64 ccart_i32 ccart_i64 ccart_str ccart_blob ccart_code ccart_array")
+list(TRANSFORM seal_wrap PREPEND "LINKER:--wrap=")
+add_executable(hostile fuzz/hostile.c fuzz/use.c fuzz/change.c fuzz/fields.c fuzz/seal.c)
+target_link_options(hostile PRIVATE ${seal_wrap} LINKER:--no-as-needed)
+target_link_libraries(hostile PRIVATE cccrt_static fake_cuda ccc_flags)
+trust_test(trust-hostile hostile ${trust_out}/tiny.ccart 20000)
