@@ -1,28 +1,34 @@
-/* The stream of weights to the device. A segment goes in pieces of whole rows. To a GPU: a few threads read pieces into a ring of
- * page-locked slots while the device copies earlier ones and runs their load programs, all on one stream. On the CPU, and for tensors
- * that are on the device already, programs read the source where it is. */
+/* The stream of weights to the device. A segment goes in pieces of whole rows. To a GPU: a few threads read
+ * pieces into a ring of page-locked slots while the device copies earlier ones and runs their load programs,
+ * all on one stream. On the CPU, and for tensors that are on the device already, programs read the source
+ * where it is. */
 #include "attach.h"
 #include "pool.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_READERS = 8 };
-typedef struct { uint32_t segment; uint64_t row0, rows; } piece; /* of a prepared file: row0 is the block */
+typedef struct {
+    uint32_t segment;
+    uint64_t row0, rows;
+} piece; /* of a prepared file: row0 is the block */
 
 typedef struct {
     rt_attach *a;
     rt_scope scope;
     rt_list list;
-    piece *piece; uint32_t n_pieces, cap_pieces;
+    piece *piece;
+    uint32_t n_pieces, cap_pieces;
     uint64_t slot_B, done_B, total_B;
     uint32_t n_slots;
-    char *host, *device;               /* the rings */
+    char *host, *device; /* the rings */
     void *event[RT_SLOTS];
     /* shared with the readers */
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint32_t claimed, retired;         /* pieces begun by readers; pieces whose slot is free again */
-    bool *ready, stop, in_place;       /* in_place: readers write to where the bytes belong; the ring is the weights' buffer */
+    uint32_t claimed, retired; /* pieces begun by readers; pieces whose slot is free again */
+    bool *ready, stop,
+        in_place; /* in_place: readers write to where the bytes belong; the ring is the weights' buffer */
     ccc_status status;
     ccc_err error;
 } stream;
@@ -34,7 +40,8 @@ static void report(stream *s, uint64_t more_B)
 }
 
 /* ---- one piece on the device */
-static ccc_status run_program(stream *s, uint32_t program, rt_buffer src, uint64_t row0, uint64_t rows, ccc_err *err)
+static ccc_status run_program(stream *s, uint32_t program, rt_buffer src, uint64_t row0, uint64_t rows,
+                              ccc_err *err)
 {
     rt_code *c = s->a->w->code;
     const ccart_program *p = &c->target->load[program];
@@ -47,15 +54,19 @@ static ccc_status run_program(stream *s, uint32_t program, rt_buffer src, uint64
 }
 
 /* src: the piece's bytes where the device can read them. */
-static ccc_status place_rows(stream *s, uint32_t segment, const void *src, uint64_t row0, uint64_t rows, ccc_err *err)
+static ccc_status place_rows(stream *s, uint32_t segment, const void *src, uint64_t row0, uint64_t rows,
+                             ccc_err *err)
 {
     rt_code *c = s->a->w->code;
     const ccart_segment *g = &c->target->segment[segment];
     uint64_t size_B = rows * g->row_B;
-    if (!g->plain) return run_program(s, g->load_program, (rt_buffer){(char *)(uintptr_t)src, size_B}, row0, rows, err);
+    if (!g->plain)
+        return run_program(s, g->load_program, (rt_buffer){(char *)(uintptr_t)src, size_B}, row0, rows, err);
     char *dst = s->a->w->base + s->a->w->at_B[g->weight] + g->dst_B + row0 * g->row_B;
-    if (c->device->is_cuda) return c->device->backend->copy(c->device, dst, src, size_B, s->a->args->stream, err);
-    rt_launch l = {.kind = CCART_NODE_COPY, .dst = dst, .src = src, .size_B = size_B}; /* dealt to all threads */
+    if (c->device->is_cuda)
+        return c->device->backend->copy(c->device, dst, src, size_B, s->a->args->stream, err);
+    rt_launch l = {
+        .kind = CCART_NODE_COPY, .dst = dst, .src = src, .size_B = size_B}; /* dealt to all threads */
     return c->device->backend->run(c, &(rt_list){.launch = &l, .n = 1}, NULL, err);
 }
 
@@ -68,7 +79,10 @@ static ccc_status place_directly(stream *s, ccc_err *err)
         const ccart_segment *g = &t->segment[i];
         uint64_t rows = rt_segment_rows(g);
         const void *src = a->place[i].device;
-        if (!src && !a->w->code->device->is_cuda) src = a->place[i].host ? a->place[i].host : a->place[i].tensor ? cccrt_source_data(a->source, a->place[i].tensor) : NULL;
+        if (!src && !a->w->code->device->is_cuda)
+            src = a->place[i].host     ? a->place[i].host
+                  : a->place[i].tensor ? cccrt_source_data(a->source, a->place[i].tensor)
+                                       : NULL;
         if (!*g->source) CCC_TRY(run_program(s, g->load_program, (rt_buffer){0}, 0, rows, err));
         else if (a->args->random) CCC_TRY(run_program(s, g->random_program, (rt_buffer){0}, 0, rows, err));
         else if (src) CCC_TRY(place_rows(s, i, src, 0, rows, err));
@@ -85,7 +99,8 @@ static ccc_status read_piece(const stream *s, const piece *p, char *to, ccc_err 
     if (a->prepared) return rt_ccw_read(&a->ccw, (uint32_t)p->row0, to, err);
     const ccart_segment *g = &a->w->code->target->segment[p->segment];
     uint64_t at_B = p->row0 * g->row_B, size_B = p->rows * g->row_B;
-    if (a->place[p->segment].tensor) return cccrt_source_read(a->source, a->place[p->segment].tensor, at_B, size_B, to, err);
+    if (a->place[p->segment].tensor)
+        return cccrt_source_read(a->source, a->place[p->segment].tensor, at_B, size_B, to, err);
     memcpy(to, (const char *)a->place[p->segment].host + at_B, size_B);
     return CCC_OK;
 }
@@ -180,7 +195,8 @@ static ccc_status with_readers(stream *s, ccc_err *err)
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
     while (started < n && pthread_create(&thread[started], NULL, reader, s) == 0) started++;
-    ccc_status status = started ? pump(s, err) : ccc_fail(err, CCC_E_NOMEM, "cannot start a thread that reads weights");
+    ccc_status status =
+        started ? pump(s, err) : ccc_fail(err, CCC_E_NOMEM, "cannot start a thread that reads weights");
     pthread_mutex_lock(&s->lock);
     s->stop = true;
     pthread_cond_broadcast(&s->changed);
@@ -210,13 +226,17 @@ static ccc_status add_piece(stream *s, piece p, ccc_err *err)
     return CCC_OK;
 }
 
-static uint64_t group_B(const ccart_segment *g) { return (uint64_t)g->row_group * g->row_B; }
+static uint64_t group_B(const ccart_segment *g)
+{
+    return (uint64_t)g->row_group * g->row_B;
+}
 
 static ccc_status cut_segment(stream *s, uint32_t i, ccc_err *err)
 {
     const ccart_segment *g = &s->a->w->code->target->segment[i];
     uint64_t rows = rt_segment_rows(g), step = s->slot_B / group_B(g) * (uint64_t)g->row_group;
-    for (uint64_t r = 0; r < rows; r += step) CCC_TRY(add_piece(s, (piece){i, r, rows - r < step ? rows - r : step}, err));
+    for (uint64_t r = 0; r < rows; r += step)
+        CCC_TRY(add_piece(s, (piece){i, r, rows - r < step ? rows - r : step}, err));
     return CCC_OK;
 }
 
@@ -225,12 +245,14 @@ static ccc_status cut(stream *s, ccc_err *err)
     rt_attach *a = s->a;
     const ccart_target *t = a->w->code->target;
     s->slot_B = a->prepared ? a->ccw.block_B : RT_SLOT_B;
-    for (uint32_t i = 0; i < (a->prepared ? a->ccw.n_blocks : 0); i++) CCC_TRY(add_piece(s, (piece){.row0 = i}, err));
+    for (uint32_t i = 0; i < (a->prepared ? a->ccw.n_blocks : 0); i++)
+        CCC_TRY(add_piece(s, (piece){.row0 = i}, err));
     if (a->prepared) return CCC_OK;
     for (uint32_t i = 0; i < t->n_segments; i++)
         if (*t->segment[i].source && group_B(&t->segment[i]) > s->slot_B) s->slot_B = group_B(&t->segment[i]);
     for (uint32_t i = 0; i < t->n_segments; i++)
-        if ((a->place[i].tensor || a->place[i].host) && a->w->code->device->is_cuda) CCC_TRY(cut_segment(s, i, err));
+        if ((a->place[i].tensor || a->place[i].host) && a->w->code->device->is_cuda)
+            CCC_TRY(cut_segment(s, i, err));
     return CCC_OK;
 }
 
@@ -259,12 +281,15 @@ static ccc_status run_ring(stream *s, ccc_err *err)
         return with_readers(s, err);
     }
     s->n_slots = s->n_pieces < RT_SLOTS ? s->n_pieces : RT_SLOTS;
-    for (uint32_t i = 0; i < s->n_pieces && !a->prepared; i++) load |= !a->w->code->target->segment[s->piece[i].segment].plain;
+    for (uint32_t i = 0; i < s->n_pieces && !a->prepared; i++)
+        load |= !a->w->code->target->segment[s->piece[i].segment].plain;
     CCC_TRY(b->alloc_host(d, (void **)&s->host, NULL, s->slot_B * s->n_slots, err));
     ccc_status status = load ? b->alloc(d, (void **)&s->device, s->slot_B * s->n_slots, err) : CCC_OK;
-    for (uint32_t i = 0; i < s->n_slots && status == CCC_OK; i++) status = b->event_new(d, &s->event[i], false, err);
+    for (uint32_t i = 0; i < s->n_slots && status == CCC_OK; i++)
+        status = b->event_new(d, &s->event[i], false, err);
     if (status == CCC_OK) status = with_readers(s, err);
-    ccc_status end = b->stream_synchronize(d, a->args->stream, status == CCC_OK ? err : NULL); /* the device may still read the ring */
+    ccc_status end = b->stream_synchronize(
+        d, a->args->stream, status == CCC_OK ? err : NULL); /* the device may still read the ring */
     if (status == CCC_OK) status = end;
     for (uint32_t i = 0; i < s->n_slots; i++)
         if (s->event[i]) b->event_free(d, s->event[i]);
@@ -279,8 +304,10 @@ static ccc_status clear_gaps(const rt_attach *a, ccc_err *err)
     const ccart_target *t = a->w->code->target;
     cccrt_device *d = a->w->code->device;
     for (uint32_t i = 0; i < t->n_weights && !a->prepared; i++) {
-        uint64_t from_B = a->w->at_B[i] + t->weight[i].size_B, to_B = i + 1 < t->n_weights ? a->w->at_B[i + 1] : a->w->size_B;
-        if (to_B > from_B) CCC_TRY(d->backend->fill(d, a->w->base + from_B, 0, to_B - from_B, a->args->stream, err));
+        uint64_t from_B = a->w->at_B[i] + t->weight[i].size_B,
+                 to_B = i + 1 < t->n_weights ? a->w->at_B[i + 1] : a->w->size_B;
+        if (to_B > from_B)
+            CCC_TRY(d->backend->fill(d, a->w->base + from_B, 0, to_B - from_B, a->args->stream, err));
     }
     return CCC_OK;
 }
@@ -293,13 +320,15 @@ ccc_status rt_attach_run(rt_attach *a, ccc_err *err)
     s.scope.var[CCART_VAR_SM] = c->device->n_sm;
     s.scope.var[CCART_VAR_WORLD] = 1;
     for (uint32_t i = 0; i < c->target->n_segments; i++)
-        if (*c->target->segment[i].source) s.total_B += rt_segment_rows(&c->target->segment[i]) * c->target->segment[i].row_B;
+        if (*c->target->segment[i].source)
+            s.total_B += rt_segment_rows(&c->target->segment[i]) * c->target->segment[i].row_B;
     if (a->prepared) s.total_B = a->ccw.data_B;
     ccc_status status = clear_gaps(a, err);
     if (status == CCC_OK && !a->prepared) status = place_directly(&s, err);
     if (status == CCC_OK) status = cut(&s, err);
     if (status == CCC_OK && s.n_pieces) status = run_ring(&s, err);
-    ccc_status end = c->device->backend->stream_synchronize(c->device, a->args->stream, status == CCC_OK ? err : NULL);
+    ccc_status end =
+        c->device->backend->stream_synchronize(c->device, a->args->stream, status == CCC_OK ? err : NULL);
     rt_list_free(&s.list);
     free(s.piece);
     return status != CCC_OK ? status : end;

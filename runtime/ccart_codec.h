@@ -1,6 +1,7 @@
-/* Bytes <-> ccart_file, shared by the compiler's pack step and libcccrt. One list of fields (ccart_format.c) is both the writer and
- * the reader, so that they cannot disagree. Decoding checks the container (sizes, hashes, counts); ccart_validate checks what the
- * numbers mean (indices, ranges, overlaps). Nothing may be used that has not passed both. */
+/* Bytes <-> ccart_file, shared by the compiler's pack step and libcccrt. One list of fields (ccart_format.c)
+ * is both the writer and the reader, so that they cannot disagree. Decoding checks the container (sizes,
+ * hashes, counts); ccart_validate checks what the numbers mean (indices, ranges, overlaps). Nothing may be
+ * used that has not passed both. */
 #ifndef CCART_CODEC_H
 #define CCART_CODEC_H
 #include <stdbool.h>
@@ -11,10 +12,11 @@
 enum { CCART_HEADER_B = 64, CCART_ROW_B = 56, CCART_ALIGN_B = 64, CCART_HASH_B = 16, CCART_ZSTD_LEVEL = 9 };
 enum { CCART_WITH_TEXT = 1 /* also decode the graph's text and the report; without it both are "" */ };
 
-/* *out comes from malloc: release it with free(). The same content always gives the same bytes. Encoding checks the limits of ccart.h,
- * not the meaning: call ccart_validate first. */
+/* *out comes from malloc: release it with free(). The same content always gives the same bytes. Encoding
+ * checks the limits of ccart.h, not the meaning: call ccart_validate first. */
 ccc_status ccart_encode(uint8_t **out, size_t *size_B, const ccart_file *f, ccc_err *err);
-/* Checks every hash. Strings, code and data in *out may point into `data`, which must stay valid and unchanged until ccart_release. */
+/* Checks every hash. Strings, code and data in *out may point into `data`, which must stay valid and
+ * unchanged until ccart_release. */
 ccc_status ccart_decode(ccart_file **out, const void *data, size_t size_B, unsigned flags, ccc_err *err);
 void ccart_release(ccart_file *f); /* of ccart_decode alone; accepts NULL */
 /* Every index, range, size and expression of all targets. */
@@ -27,10 +29,19 @@ ccc_status ccart_expr_check(const ccart_expr *e, uint32_t *vars, ccc_err *err);
 bool ccart_expr_eval(const ccart_expr *e, const int64_t var[CCART_N_VARS], int64_t *out);
 
 /* ---- element types: the numbers of ccc_dtype (ccart_dtype.c) */
-enum { CCART_F32 = 1, CCART_F16 = 2, CCART_BF16 = 3, CCART_E4M3 = 4, CCART_I32 = 9, CCART_I64 = 10, CCART_N_DTYPES = 17 };
-const char *ccart_dtype_name(uint32_t dtype);                                   /* NULL: unknown */
-uint32_t ccart_dtype_find(const char *name);                                    /* 0: unknown */
-bool ccart_storage_B(uint32_t dtype, uint64_t n_elements, uint64_t *size_B);   /* false: unknown type, a broken block, or overflow */
+enum {
+    CCART_F32 = 1,
+    CCART_F16 = 2,
+    CCART_BF16 = 3,
+    CCART_E4M3 = 4,
+    CCART_I32 = 9,
+    CCART_I64 = 10,
+    CCART_N_DTYPES = 17
+};
+const char *ccart_dtype_name(uint32_t dtype); /* NULL: unknown */
+uint32_t ccart_dtype_find(const char *name);  /* 0: unknown */
+bool ccart_storage_B(uint32_t dtype, uint64_t n_elements,
+                     uint64_t *size_B); /* false: unknown type, a broken block, or overflow */
 /* Product of the dimensions; false when one is negative or the product does not fit in 63 bits. */
 bool ccart_product(const int64_t *dim, uint32_t rank, uint64_t *out);
 #endif

@@ -1,5 +1,6 @@
-/* The content of each chunk: one function a struct lists its fields in the order in which they lie in the file, for the writer and the
- * reader alike. The byte tables in README.md say the same; new fields go into new chunks, never between these. */
+/* The content of each chunk: one function a struct lists its fields in the order in which they lie in the
+ * file, for the writer and the reader alike. The byte tables in README.md say the same; new fields go into
+ * new chunks, never between these. */
 #include "ccart_format.h"
 #include "ccart_codec.h"
 
@@ -11,7 +12,10 @@ static void kv(ccart_stream *s, ccart_kv *p)
     ccart_str(s, &p->value);
 }
 
-static void expr(ccart_stream *s, ccart_expr *p) { ccart_code(s, &p->code, &p->size_B); }
+static void expr(ccart_stream *s, ccart_expr *p)
+{
+    ccart_code(s, &p->code, &p->size_B);
+}
 
 static void io(ccart_stream *s, ccart_io *p)
 {
@@ -22,7 +26,10 @@ static void io(ccart_stream *s, ccart_io *p)
     for (int i = 0; i < CCART_MAX_RANK; i++) ccart_u32(s, &p->dim_expr[i]);
 }
 
-static void size(ccart_stream *s, uint32_t *p) { ccart_u32(s, p); }
+static void size(ccart_stream *s, uint32_t *p)
+{
+    ccart_u32(s, p);
+}
 
 static void target(ccart_stream *s, ccart_target *p)
 {
@@ -58,9 +65,18 @@ void ccart_chunk_meta(ccart_stream *s, ccart_file *f)
     CCART_ARRAY(s, f->size, f->n_sizes, MAX_SIZES, 4, size);
 }
 
-void ccart_chunk_facts(ccart_stream *s, ccart_file *f) { CCART_ARRAY(s, f->fact, f->n_facts, MAX_STRINGS, 10, kv); }
-void ccart_chunk_graph(ccart_stream *s, ccart_file *f) { ccart_str(s, &f->graph_text); }
-void ccart_chunk_report(ccart_stream *s, ccart_file *f) { ccart_str(s, &f->report); }
+void ccart_chunk_facts(ccart_stream *s, ccart_file *f)
+{
+    CCART_ARRAY(s, f->fact, f->n_facts, MAX_STRINGS, 10, kv);
+}
+void ccart_chunk_graph(ccart_stream *s, ccart_file *f)
+{
+    ccart_str(s, &f->graph_text);
+}
+void ccart_chunk_report(ccart_stream *s, ccart_file *f)
+{
+    ccart_str(s, &f->report);
+}
 
 static void module(ccart_stream *s, ccart_module *p)
 {

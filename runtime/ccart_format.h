@@ -4,7 +4,8 @@
 #include "ccart.h"
 #include "ccart_stream.h"
 
-void ccart_chunk_meta(ccart_stream *s, ccart_file *f); /* first: makes the targets that the other chunks fill */
+void ccart_chunk_meta(ccart_stream *s,
+                      ccart_file *f); /* first: makes the targets that the other chunks fill */
 void ccart_chunk_facts(ccart_stream *s, ccart_file *f);
 void ccart_chunk_graph(ccart_stream *s, ccart_file *f);
 void ccart_chunk_report(ccart_stream *s, ccart_file *f);

@@ -5,11 +5,20 @@
 
 /* ---- memory: blocks in a list */
 enum { BLOCK_B = 64 << 10, HEAD_B = 16 };
-typedef struct block { struct block *next; } block;
+typedef struct block {
+    struct block *next;
+} block;
 _Static_assert(sizeof(block) <= HEAD_B, "the head of a block keeps its content aligned");
-struct ccart_memory { block *first; uint8_t *free; size_t left_B; };
+struct ccart_memory {
+    block *first;
+    uint8_t *free;
+    size_t left_B;
+};
 
-ccart_memory *ccart_memory_new(void) { return calloc(1, sizeof(ccart_memory)); }
+ccart_memory *ccart_memory_new(void)
+{
+    return calloc(1, sizeof(ccart_memory));
+}
 
 void ccart_memory_free(ccart_memory *m)
 {
@@ -98,12 +107,30 @@ static uint64_t number(ccart_stream *s, uint64_t v, unsigned size_B)
     return r;
 }
 
-void ccart_u8(ccart_stream *s, uint8_t *v) { *v = (uint8_t)number(s, *v, 1); }
-void ccart_u16(ccart_stream *s, uint16_t *v) { *v = (uint16_t)number(s, *v, 2); }
-void ccart_u32(ccart_stream *s, uint32_t *v) { *v = (uint32_t)number(s, *v, 4); }
-void ccart_u64(ccart_stream *s, uint64_t *v) { *v = number(s, *v, 8); }
-void ccart_i32(ccart_stream *s, int32_t *v) { *v = (int32_t)(uint32_t)number(s, (uint32_t)*v, 4); }
-void ccart_i64(ccart_stream *s, int64_t *v) { *v = (int64_t)number(s, (uint64_t)*v, 8); }
+void ccart_u8(ccart_stream *s, uint8_t *v)
+{
+    *v = (uint8_t)number(s, *v, 1);
+}
+void ccart_u16(ccart_stream *s, uint16_t *v)
+{
+    *v = (uint16_t)number(s, *v, 2);
+}
+void ccart_u32(ccart_stream *s, uint32_t *v)
+{
+    *v = (uint32_t)number(s, *v, 4);
+}
+void ccart_u64(ccart_stream *s, uint64_t *v)
+{
+    *v = number(s, *v, 8);
+}
+void ccart_i32(ccart_stream *s, int32_t *v)
+{
+    *v = (int32_t)(uint32_t)number(s, (uint32_t)*v, 4);
+}
+void ccart_i64(ccart_stream *s, int64_t *v)
+{
+    *v = (int64_t)number(s, (uint64_t)*v, 8);
+}
 
 void ccart_raw(ccart_stream *s, uint8_t *v, uint32_t n)
 {
@@ -175,7 +202,8 @@ void ccart_array(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, uint32_t
     *n = (uint32_t)number(s, *n, 4);
     if (*n > max) ccart_wrong(s, "a count is beyond the format's limit");
     if (s->writing) return;
-    if (!s->wrong && *n > (s->size_B - s->pos) / min_B) ccart_wrong(s, "a count is larger than the data behind it");
+    if (!s->wrong && *n > (s->size_B - s->pos) / min_B)
+        ccart_wrong(s, "a count is larger than the data behind it");
     *v = NULL;
     if (s->wrong || !*n) {
         *n = 0;

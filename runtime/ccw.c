@@ -1,5 +1,6 @@
-/* Prepared files (.ccw): the final bytes of all weights of one target, as they lie on the device, with a hash for each block so that
- * reading threads check what they read. Written whole or not at all. The bytes: README.md, "Prepared weights". */
+/* Prepared files (.ccw): the final bytes of all weights of one target, as they lie on the device, with a hash
+ * for each block so that reading threads check what they read. Written whole or not at all. The bytes:
+ * README.md, "Prepared weights". */
 #define _GNU_SOURCE /* mkostemp */
 #include "attach.h"
 #include <errno.h>
@@ -11,7 +12,15 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { HEADER_B = 64, HASHED_B = 48, HASH_B = 16, DATA_ALIGN_B = 4096, MAJOR = 1, MINOR = 0, MAX_BLOCKS = 1 << 24 };
+enum {
+    HEADER_B = 64,
+    HASHED_B = 48,
+    HASH_B = 16,
+    DATA_ALIGN_B = 4096,
+    MAJOR = 1,
+    MINOR = 0,
+    MAX_BLOCKS = 1 << 24
+};
 static const char magic[8] = {'\x89', 'C', 'C', 'W', '\r', '\n', '\x1a', '\n'};
 
 static void put(uint8_t *p, uint64_t v, unsigned n)
@@ -33,7 +42,10 @@ static void digest(uint8_t out[HASH_B], const void *data, size_t n)
     memcpy(out, c.digest, HASH_B);
 }
 
-static uint64_t data_place(uint64_t n_blocks) { return (HEADER_B + n_blocks * HASH_B + DATA_ALIGN_B - 1) / DATA_ALIGN_B * DATA_ALIGN_B; }
+static uint64_t data_place(uint64_t n_blocks)
+{
+    return (HEADER_B + n_blocks * HASH_B + DATA_ALIGN_B - 1) / DATA_ALIGN_B * DATA_ALIGN_B;
+}
 
 /* Header and table as one piece of memory; its hash, of everything but itself, is put into the header. */
 static void seal(uint8_t *head, uint64_t n_blocks, uint8_t sum[HASH_B])
@@ -49,7 +61,9 @@ static ccc_status read_at(int fd, void *to, size_t n, uint64_t at_B, ccc_err *er
     for (char *p = to; n;) {
         ssize_t k = pread(fd, p, n, (off_t)at_B);
         if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return ccc_fail(err, CCC_E_IO, "cannot read prepared weights: %s", k < 0 ? strerror(errno) : "the file became shorter");
+        if (k <= 0)
+            return ccc_fail(err, CCC_E_IO, "cannot read prepared weights: %s",
+                            k < 0 ? strerror(errno) : "the file became shorter");
         p += k, at_B += (uint64_t)k, n -= (size_t)k;
     }
     return CCC_OK;
@@ -68,18 +82,24 @@ static ccc_status read_head(rt_ccw *c, const char *path, ccc_err *err)
 {
     uint8_t h[HEADER_B], sum[HASH_B];
     struct stat st;
-    if (fstat(c->fd, &st) != 0 || st.st_size < HEADER_B) return ccc_fail(err, CCC_E_CORRUPT, "prepared weights '%s' are cut off", path);
+    if (fstat(c->fd, &st) != 0 || st.st_size < HEADER_B)
+        return ccc_fail(err, CCC_E_CORRUPT, "prepared weights '%s' are cut off", path);
     CCC_TRY(read_at(c->fd, h, sizeof h, 0, err));
     unsigned major = (unsigned)get(h + 8, 2), minor = (unsigned)get(h + 10, 2);
     if (major != MAJOR)
-        return ccc_fail(err, CCC_E_VERSION, "prepared weights '%s' have format %u.%u, this library reads %d.x: prepare them again", path, major, minor, MAJOR);
+        return ccc_fail(
+            err, CCC_E_VERSION,
+            "prepared weights '%s' have format %u.%u, this library reads %d.x: prepare them again", path,
+            major, minor, MAJOR);
     c->block_B = (uint32_t)get(h + 12, 4);
     c->data_B = get(h + 16, 8);
     c->data_at_B = get(h + 24, 8);
     memcpy(c->layout_hash, h + 32, sizeof c->layout_hash);
     uint64_t n = c->block_B ? c->data_B / c->block_B + (c->data_B % c->block_B != 0) : 0;
-    if (c->block_B != RT_SLOT_B || n > MAX_BLOCKS || c->data_at_B != data_place(n) || c->data_B != (uint64_t)st.st_size - c->data_at_B)
-        return ccc_fail(err, CCC_E_CORRUPT, "prepared weights '%s' are damaged: their header does not fit the file", path);
+    if (c->block_B != RT_SLOT_B || n > MAX_BLOCKS || c->data_at_B != data_place(n) ||
+        c->data_B != (uint64_t)st.st_size - c->data_at_B)
+        return ccc_fail(err, CCC_E_CORRUPT,
+                        "prepared weights '%s' are damaged: their header does not fit the file", path);
     c->n_blocks = (uint32_t)n;
     uint8_t *whole = malloc(HEADER_B + n * HASH_B);
     if (!whole) return ccc_fail(err, CCC_E_NOMEM, "out of memory while weights are attached");
@@ -88,7 +108,8 @@ static ccc_status read_head(rt_ccw *c, const char *path, ccc_err *err)
     if (status == CCC_OK) {
         seal(whole, n, sum);
         if (memcmp(sum, h + HASHED_B, HASH_B) != 0)
-            status = ccc_fail(err, CCC_E_CORRUPT, "prepared weights '%s' are damaged: the header does not match its hash", path);
+            status = ccc_fail(err, CCC_E_CORRUPT,
+                              "prepared weights '%s' are damaged: the header does not match its hash", path);
     }
     memmove(whole, whole + HEADER_B, n * HASH_B);
     c->hash = whole;
@@ -117,7 +138,8 @@ ccc_status rt_ccw_read(const rt_ccw *c, uint32_t block, void *dst, ccc_err *err)
     CCC_TRY(read_at(c->fd, dst, n, c->data_at_B + (uint64_t)block * c->block_B, err));
     digest(sum, dst, n);
     if (memcmp(sum, c->hash + (size_t)block * HASH_B, HASH_B) != 0)
-        return ccc_fail(err, CCC_E_CORRUPT, "prepared weights are damaged: block %u does not match its hash", block);
+        return ccc_fail(err, CCC_E_CORRUPT, "prepared weights are damaged: block %u does not match its hash",
+                        block);
     return CCC_OK;
 }
 
@@ -134,7 +156,9 @@ static ccc_status write_at(int fd, const void *from, size_t n, uint64_t at_B, cc
     for (const char *p = from; n;) {
         ssize_t k = pwrite(fd, p, n, (off_t)at_B);
         if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return ccc_fail(err, CCC_E_IO, "cannot write prepared weights: %s", k < 0 ? strerror(errno) : "nothing was written");
+        if (k <= 0)
+            return ccc_fail(err, CCC_E_IO, "cannot write prepared weights: %s",
+                            k < 0 ? strerror(errno) : "nothing was written");
         p += k, at_B += (uint64_t)k, n -= (size_t)k;
     }
     return CCC_OK;
@@ -144,7 +168,8 @@ static ccc_status write_all(cccrt_weights *w, int fd, ccc_err *err)
 {
     uint64_t n = w->size_B / RT_SLOT_B + (w->size_B % RT_SLOT_B != 0), at_B = data_place(n);
     uint8_t *head = calloc(1, (size_t)at_B), *block = malloc(RT_SLOT_B);
-    ccc_status status = head && block ? CCC_OK : ccc_fail(err, CCC_E_NOMEM, "out of memory while weights are prepared");
+    ccc_status status =
+        head && block ? CCC_OK : ccc_fail(err, CCC_E_NOMEM, "out of memory while weights are prepared");
     for (uint64_t i = 0; i < n && status == CCC_OK; i++) {
         uint64_t left_B = w->size_B - i * RT_SLOT_B;
         size_t size_B = left_B < RT_SLOT_B ? (size_t)left_B : (size_t)RT_SLOT_B;
@@ -165,7 +190,8 @@ static ccc_status write_all(cccrt_weights *w, int fd, ccc_err *err)
     }
     free(head);
     free(block);
-    if (status == CCC_OK && fsync(fd) != 0) status = ccc_fail(err, CCC_E_IO, "cannot write prepared weights: %s", strerror(errno));
+    if (status == CCC_OK && fsync(fd) != 0)
+        status = ccc_fail(err, CCC_E_IO, "cannot write prepared weights: %s", strerror(errno));
     return status;
 }
 
@@ -182,9 +208,12 @@ ccc_status cccrt_weights_save(cccrt_weights *w, const char *path, ccc_err *err)
         return failed;
     }
     ccc_status status = write_all(w, fd, err);
-    if (status == CCC_OK && fchmod(fd, 0644) != 0) status = ccc_fail(err, CCC_E_IO, "cannot write '%s': %s", path, strerror(errno));
-    if (close(fd) != 0 && status == CCC_OK) status = ccc_fail(err, CCC_E_IO, "cannot write '%s': %s", path, strerror(errno));
-    if (status == CCC_OK && rename(temporary, path) != 0) status = ccc_fail(err, CCC_E_IO, "cannot write '%s': %s", path, strerror(errno));
+    if (status == CCC_OK && fchmod(fd, 0644) != 0)
+        status = ccc_fail(err, CCC_E_IO, "cannot write '%s': %s", path, strerror(errno));
+    if (close(fd) != 0 && status == CCC_OK)
+        status = ccc_fail(err, CCC_E_IO, "cannot write '%s': %s", path, strerror(errno));
+    if (status == CCC_OK && rename(temporary, path) != 0)
+        status = ccc_fail(err, CCC_E_IO, "cannot write '%s': %s", path, strerror(errno));
     if (status != CCC_OK) unlink(temporary);
     free(temporary);
     return status;

@@ -1,5 +1,5 @@
-/* The kernels of one target on one device. Modules are loaded when a program that needs them is first prepared, so that attaching
- * weights loads the load kernels alone; no kernel is loaded by a step. */
+/* The kernels of one target on one device. Modules are loaded when a program that needs them is first
+ * prepared, so that attaching weights loads the load kernels alone; no kernel is loaded by a step. */
 #include "rt.h"
 #include <stdlib.h>
 
@@ -27,7 +27,9 @@ ccc_status rt_code_open(rt_code **out, cccrt_artifact *a, cccrt_device *d, ccc_e
     c->target_index = index;
     c->kernel = calloc(c->target->n_kernels + 1, sizeof *c->kernel);
     c->module = calloc(c->target->n_modules + 1, sizeof *c->module);
-    ccc_status status = c->kernel && c->module ? put_constant(c, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory while kernels are loaded");
+    ccc_status status = c->kernel && c->module
+                            ? put_constant(c, err)
+                            : ccc_fail(err, CCC_E_NOMEM, "out of memory while kernels are loaded");
     if (status != CCC_OK) {
         rt_code_close(c);
         return status;

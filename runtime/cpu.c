@@ -1,6 +1,7 @@
-/* The CPU as a device: the same programs, with kernels that are functions in a flat image of machine code. An image is mapped writable,
- * filled, and then executable, never both; and only for artifacts that were opened with allow_host_code. A grid's blocks are dealt to
- * the threads of a pool; a step returns when it is done. */
+/* The CPU as a device: the same programs, with kernels that are functions in a flat image of machine code. An
+ * image is mapped writable, filled, and then executable, never both; and only for artifacts that were opened
+ * with allow_host_code. A grid's blocks are dealt to the threads of a pool; a step returns when it is done.
+ */
 #include "pool.h"
 #include "rt.h"
 #include <stdio.h>
@@ -10,19 +11,37 @@
 #include <unistd.h>
 
 enum { MAX_THREADS = 512, HUGE_PAGE_B = 2 << 20, PAGE_B = 4096, COPY_PIECE_B = 256 << 10 };
-typedef struct { cccrt_device base; rt_pool *pool; void **scratch; size_t scratch_B; pthread_mutex_t lock; } rt_cpu;
-typedef struct { size_t size_B; void *code; } image;
+typedef struct {
+    cccrt_device base;
+    rt_pool *pool;
+    void **scratch;
+    size_t scratch_B;
+    pthread_mutex_t lock;
+} rt_cpu;
+typedef struct {
+    size_t size_B;
+    void *code;
+} image;
 typedef void host_kernel(const void *args, const rt_host_ctx *c);
-typedef struct { const rt_cpu *cpu; const rt_code *code; const rt_list *list; } run_job;
+typedef struct {
+    const rt_cpu *cpu;
+    const rt_code *code;
+    const rt_list *list;
+} run_job;
 
-static rt_cpu *cpu_of(cccrt_device *d) { return (rt_cpu *)d; }
+static rt_cpu *cpu_of(cccrt_device *d)
+{
+    return (rt_cpu *)d;
+}
 
 int rt_cpu_level(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
 #define HAS(f) __builtin_cpu_supports(f)
-    if (!(HAS("avx") && HAS("avx2") && HAS("bmi") && HAS("bmi2") && HAS("fma") && HAS("sse4.2") && HAS("popcnt"))) return 0;
+    if (!(HAS("avx") && HAS("avx2") && HAS("bmi") && HAS("bmi2") && HAS("fma") && HAS("sse4.2") &&
+          HAS("popcnt")))
+        return 0;
     return HAS("avx512f") && HAS("avx512bw") && HAS("avx512cd") && HAS("avx512dq") && HAS("avx512vl") ? 4 : 3;
 #undef HAS
 #else
@@ -37,7 +56,10 @@ static ccc_status enter(cccrt_device *d, ccc_err *err)
     return CCC_OK;
 }
 
-static void leave(cccrt_device *d) { (void)d; }
+static void leave(cccrt_device *d)
+{
+    (void)d;
+}
 
 static ccc_status memory(cccrt_device *d, uint64_t *free_B, uint64_t *total_B, ccc_err *err)
 {
@@ -53,9 +75,12 @@ static ccc_status memory(cccrt_device *d, uint64_t *free_B, uint64_t *total_B, c
     return CCC_OK;
 }
 
-/* Memory is zeros. Large pieces come straight from the system, which gives pages when they are first touched, huge ones if it can. A page
- * before the address keeps what release needs. */
-typedef struct { void *base; size_t mapped_B; /* 0: from malloc */ } alloc_head;
+/* Memory is zeros. Large pieces come straight from the system, which gives pages when they are first touched,
+ * huge ones if it can. A page before the address keeps what release needs. */
+typedef struct {
+    void *base;
+    size_t mapped_B; /* 0: from malloc */
+} alloc_head;
 
 static ccc_status alloc(cccrt_device *d, void **out, size_t size_B, ccc_err *err)
 {
@@ -70,7 +95,8 @@ static ccc_status alloc(cccrt_device *d, void **out, size_t size_B, ccc_err *err
         p = (char *)(((uintptr_t)head.base + PAGE_B + HUGE_PAGE_B - 1) / HUGE_PAGE_B * HUGE_PAGE_B);
         madvise(p, size_B, MADV_HUGEPAGE); /* no harm if refused */
     } else {
-        if (posix_memalign(&head.base, PAGE_B, size_B + PAGE_B) != 0) return ccc_fail(err, CCC_E_NOMEM, "cannot allocate %zu bytes", size_B);
+        if (posix_memalign(&head.base, PAGE_B, size_B + PAGE_B) != 0)
+            return ccc_fail(err, CCC_E_NOMEM, "cannot allocate %zu bytes", size_B);
         p = (char *)head.base + PAGE_B;
         memset(p, 0, size_B);
     }
@@ -134,9 +160,13 @@ static ccc_status stream_new(cccrt_device *d, void **out, ccc_err *err)
     return CCC_OK;
 }
 
-static void stream_free(cccrt_device *d, void *stream) { (void)d, (void)stream; }
+static void stream_free(cccrt_device *d, void *stream)
+{
+    (void)d, (void)stream;
+}
 
-static ccc_status event_new(cccrt_device *d, void **out, bool timing, ccc_err *err) /* an event is the time at which it was recorded */
+static ccc_status event_new(cccrt_device *d, void **out, bool timing,
+                            ccc_err *err) /* an event is the time at which it was recorded */
 {
     (void)d, (void)timing;
     *out = calloc(1, sizeof(double));
@@ -174,10 +204,13 @@ static ccc_status can_run(cccrt_device *d, const cccrt_artifact *a, const ccart_
 {
     (void)d;
     if ((int)t->cpu_level > rt_cpu_level())
-        return ccc_fail(err, CCC_E_DEVICE, "target %s needs an x86-64-v%u processor, this one is %s%.0d", t->name, t->cpu_level,
-                        rt_cpu_level() ? "x86-64-v" : "older", rt_cpu_level());
+        return ccc_fail(err, CCC_E_DEVICE, "target %s needs an x86-64-v%u processor, this one is %s%.0d",
+                        t->name, t->cpu_level, rt_cpu_level() ? "x86-64-v" : "older", rt_cpu_level());
     if (!a->allow_host_code)
-        return ccc_fail(err, CCC_E_ARG, "target %s is machine code for the CPU; open the artifact with allow_host_code if you trust it", t->name);
+        return ccc_fail(
+            err, CCC_E_ARG,
+            "target %s is machine code for the CPU; open the artifact with allow_host_code if you trust it",
+            t->name);
     return CCC_OK;
 }
 
@@ -189,13 +222,15 @@ static ccc_status map_image(void **out, const ccart_module *m, ccc_err *err)
     i->code = mmap(NULL, i->size_B, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (i->code == MAP_FAILED) {
         free(i);
-        return ccc_fail(err, CCC_E_NOMEM, "cannot map %llu bytes for the artifact's code", (unsigned long long)m->size_B);
+        return ccc_fail(err, CCC_E_NOMEM, "cannot map %llu bytes for the artifact's code",
+                        (unsigned long long)m->size_B);
     }
     memcpy(i->code, m->data, i->size_B);
     if (mprotect(i->code, i->size_B, PROT_READ | PROT_EXEC) != 0) {
         munmap(i->code, i->size_B);
         free(i);
-        return ccc_fail(err, CCC_E_DEVICE, "this system does not allow code to be made executable (mprotect)");
+        return ccc_fail(err, CCC_E_DEVICE,
+                        "this system does not allow code to be made executable (mprotect)");
     }
     *out = i;
     return CCC_OK;
@@ -208,7 +243,9 @@ static ccc_status grow_scratch(rt_cpu *c, size_t size_B, ccc_err *err)
     pthread_mutex_lock(&c->lock); /* no run is under way: runs hold it too */
     for (int i = 0; size_B > c->scratch_B && i < c->base.n_sm && status == CCC_OK; i++) {
         void *p = aligned_alloc(64, size_B);
-        if (!p) status = ccc_fail(err, CCC_E_NOMEM, "out of memory: kernels want %zu bytes for each thread", size_B);
+        if (!p)
+            status =
+                ccc_fail(err, CCC_E_NOMEM, "out of memory: kernels want %zu bytes for each thread", size_B);
         else {
             free(c->scratch[i]);
             c->scratch[i] = p;
@@ -223,7 +260,8 @@ static ccc_status load_kernel(rt_code *code, uint32_t index, ccc_err *err)
 {
     const ccart_kernel *k = &code->target->kernel[index];
     CCC_TRY(grow_scratch(cpu_of(code->device), k->shared_B, err));
-    if (!code->module[k->cubin]) CCC_TRY(map_image(&code->module[k->cubin], &code->target->module[k->cubin], err));
+    if (!code->module[k->cubin])
+        CCC_TRY(map_image(&code->module[k->cubin], &code->target->module[k->cubin], err));
     code->kernel[index].entry = (char *)((image *)code->module[k->cubin])->code + k->entry_B;
     code->kernel[index].resident = code->device->n_sm;
     return CCC_OK;
@@ -256,13 +294,17 @@ static void job_piece(void *payload, uint32_t step, uint64_t first, uint64_t end
     const run_job *j = payload;
     const rt_launch *l = &j->list->launch[step];
     if (l->kind != CCART_NODE_KERNEL) {
-        uint64_t at = first * COPY_PIECE_B, n = (end * COPY_PIECE_B < l->size_B ? end * COPY_PIECE_B : l->size_B) - at;
+        uint64_t at = first * COPY_PIECE_B,
+                 n = (end * COPY_PIECE_B < l->size_B ? end * COPY_PIECE_B : l->size_B) - at;
         if (l->kind == CCART_NODE_MEMSET) memset((char *)l->dst + at, l->fill, n);
         else memcpy((char *)l->dst + at, (const char *)l->src + at, n);
         return;
     }
     host_kernel *entry = (host_kernel *)(uintptr_t)j->code->kernel[l->kernel].entry;
-    rt_host_ctx c = {.grid = {l->grid[0], l->grid[1], l->grid[2]}, .thread = thread, .n_threads = (uint32_t)j->cpu->base.n_sm, .scratch = j->cpu->scratch[thread]};
+    rt_host_ctx c = {.grid = {l->grid[0], l->grid[1], l->grid[2]},
+                     .thread = thread,
+                     .n_threads = (uint32_t)j->cpu->base.n_sm,
+                     .scratch = j->cpu->scratch[thread]};
     for (uint64_t i = first; i < end; i++) {
         c.block[0] = (uint32_t)(i % l->grid[0]);
         c.block[1] = (uint32_t)(i / l->grid[0] % l->grid[1]);
@@ -277,7 +319,8 @@ static ccc_status run(rt_code *code, const rt_list *l, void *stream, ccc_err *er
     rt_cpu *c = cpu_of(code->device);
     run_job j = {c, code, l};
     pthread_mutex_lock(&c->lock);
-    rt_pool_run(c->pool, &(rt_pool_job){.payload = &j, .n_steps = l->n, .pieces = job_pieces, .piece = job_piece});
+    rt_pool_run(c->pool,
+                &(rt_pool_job){.payload = &j, .n_steps = l->n, .pieces = job_pieces, .piece = job_piece});
     pthread_mutex_unlock(&c->lock);
     return CCC_OK;
 }
@@ -294,11 +337,31 @@ static void destroy(cccrt_device *d)
 }
 
 static const rt_backend cpu_backend = {
-    .destroy = destroy, .enter = enter, .leave = leave, .can_run = can_run, .memory = memory, .alloc = alloc, .release = release,
-    .alloc_host = alloc_host, .release_host = release, .copy = copy, .fill = fill, .synchronize = synchronize,
-    .stream_synchronize = stream_synchronize, .capturing = capturing, .stream_new = stream_new, .stream_free = stream_free,
-    .event_new = event_new, .event_free = event_free, .event_record = event_record, .event_wait = event_wait, .event_ms = event_ms,
-    .load_kernel = load_kernel, .unload = unload, .encode_tmap = encode_tmap, .run = run,
+    .destroy = destroy,
+    .enter = enter,
+    .leave = leave,
+    .can_run = can_run,
+    .memory = memory,
+    .alloc = alloc,
+    .release = release,
+    .alloc_host = alloc_host,
+    .release_host = release,
+    .copy = copy,
+    .fill = fill,
+    .synchronize = synchronize,
+    .stream_synchronize = stream_synchronize,
+    .capturing = capturing,
+    .stream_new = stream_new,
+    .stream_free = stream_free,
+    .event_new = event_new,
+    .event_free = event_free,
+    .event_record = event_record,
+    .event_wait = event_wait,
+    .event_ms = event_ms,
+    .load_kernel = load_kernel,
+    .unload = unload,
+    .encode_tmap = encode_tmap,
+    .run = run,
 };
 
 static void read_name(cccrt_device *d)
@@ -323,7 +386,8 @@ ccc_status rt_cpu_open(cccrt_device **out, const cccrt_device_args *args, ccc_er
     pthread_mutex_init(&c->lock, NULL);
     c->base.n_sm = (int)(n < MAX_THREADS ? n : MAX_THREADS);
     c->scratch = calloc((size_t)c->base.n_sm, sizeof *c->scratch);
-    ccc_status status = c->scratch ? rt_pool_new(&c->pool, (unsigned)c->base.n_sm, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory while a device is opened");
+    ccc_status status = c->scratch ? rt_pool_new(&c->pool, (unsigned)c->base.n_sm, err)
+                                   : ccc_fail(err, CCC_E_NOMEM, "out of memory while a device is opened");
     if (status != CCC_OK) {
         destroy(&c->base);
         return status;

@@ -1,6 +1,6 @@
-/* CUDA by its driver interface alone, opened with dlopen: devices and contexts, memory, streams and events, kernels. The primary context
- * is retained and released, never reset; a context of the caller's is pushed around each call. libcuda is never closed: others in the
- * process may use it. */
+/* CUDA by its driver interface alone, opened with dlopen: devices and contexts, memory, streams and events,
+ * kernels. The primary context is retained and released, never reset; a context of the caller's is pushed
+ * around each call. libcuda is never closed: others in the process may use it. */
 #include "rt_cuda.h"
 #include <dlfcn.h>
 #include <stdio.h>
@@ -11,8 +11,8 @@ enum { JIT_LOG_B = 2048, LARGE_SHARED_B = 48 << 10, PORTABLE_CLUSTER = 8 };
 
 static bool sticky(cu_result r)
 {
-    return r == CU_ECC || r == CU_ILLEGAL_ADDRESS || r == CU_LAUNCH_TIMEOUT || r == CU_CONTEXT_DESTROYED || r == CU_ASSERT ||
-           (r >= CU_HARDWARE_STACK && r <= CU_LAUNCH_FAILED) || r == CU_UNKNOWN;
+    return r == CU_ECC || r == CU_ILLEGAL_ADDRESS || r == CU_LAUNCH_TIMEOUT || r == CU_CONTEXT_DESTROYED ||
+           r == CU_ASSERT || (r >= CU_HARDWARE_STACK && r <= CU_LAUNCH_FAILED) || r == CU_UNKNOWN;
 }
 
 ccc_status rt_cuda_fail(rt_cuda *c, cu_result r, const char *what, ccc_err *err)
@@ -21,9 +21,12 @@ ccc_status rt_cuda_fail(rt_cuda *c, cu_result r, const char *what, ccc_err *err)
     if (c->cu.error_string(r, &text) != 0 || !text) text = "unknown error";
     if (sticky(r)) {
         atomic_store_explicit(&c->base.lost, r, memory_order_relaxed);
-        return ccc_fail(err, CCC_E_LOST, "cannot %s: %s (driver error %d); the device is lost, close everything on it", what, text, r);
+        return ccc_fail(err, CCC_E_LOST,
+                        "cannot %s: %s (driver error %d); the device is lost, close everything on it", what,
+                        text, r);
     }
-    return ccc_fail(err, r == CU_OUT_OF_MEMORY ? CCC_E_NOMEM : CCC_E_DEVICE, "cannot %s: %s (driver error %d)", what, text, r);
+    return ccc_fail(err, r == CU_OUT_OF_MEMORY ? CCC_E_NOMEM : CCC_E_DEVICE,
+                    "cannot %s: %s (driver error %d)", what, text, r);
 }
 
 /* ---- memory, streams, events */
@@ -58,13 +61,17 @@ static ccc_status alloc(cccrt_device *d, void **out, size_t size_B, ccc_err *err
     return CCC_OK;
 }
 
-static void release(cccrt_device *d, void *p) { rt_cuda_of(d)->cu.mem_free((cu_ptr)(uintptr_t)p); }
+static void release(cccrt_device *d, void *p)
+{
+    rt_cuda_of(d)->cu.mem_free((cu_ptr)(uintptr_t)p);
+}
 
 static ccc_status alloc_host(cccrt_device *d, void **host, void **device, size_t size_B, ccc_err *err)
 {
     cu_ptr p;
     rt_cuda *c = rt_cuda_of(d);
-    RT_CU(c, "allocate page-locked memory", host_alloc(host, size_B, CU_HOSTALLOC_PORTABLE | CU_HOSTALLOC_DEVICEMAP));
+    RT_CU(c, "allocate page-locked memory",
+          host_alloc(host, size_B, CU_HOSTALLOC_PORTABLE | CU_HOSTALLOC_DEVICEMAP));
     cu_result r = c->cu.host_pointer(&p, *host, 0);
     if (r) {
         c->cu.host_free(*host);
@@ -74,7 +81,10 @@ static ccc_status alloc_host(cccrt_device *d, void **host, void **device, size_t
     return CCC_OK;
 }
 
-static void release_host(cccrt_device *d, void *host) { rt_cuda_of(d)->cu.host_free(host); }
+static void release_host(cccrt_device *d, void *host)
+{
+    rt_cuda_of(d)->cu.host_free(host);
+}
 
 static ccc_status copy(cccrt_device *d, void *dst, const void *src, size_t size_B, void *stream, ccc_err *err)
 {
@@ -113,7 +123,10 @@ static ccc_status stream_new(cccrt_device *d, void **out, ccc_err *err)
     return CCC_OK;
 }
 
-static void stream_free(cccrt_device *d, void *stream) { rt_cuda_of(d)->cu.stream_free(stream); }
+static void stream_free(cccrt_device *d, void *stream)
+{
+    rt_cuda_of(d)->cu.stream_free(stream);
+}
 
 static ccc_status event_new(cccrt_device *d, void **out, bool timing, ccc_err *err)
 {
@@ -121,7 +134,10 @@ static ccc_status event_new(cccrt_device *d, void **out, bool timing, ccc_err *e
     return CCC_OK;
 }
 
-static void event_free(cccrt_device *d, void *event) { rt_cuda_of(d)->cu.event_free(event); }
+static void event_free(cccrt_device *d, void *event)
+{
+    rt_cuda_of(d)->cu.event_free(event);
+}
 
 static ccc_status event_record(cccrt_device *d, void *event, void *stream, ccc_err *err)
 {
@@ -146,7 +162,8 @@ static ccc_status event_ms(cccrt_device *d, double *ms, void *from, void *to, cc
 /* ---- kernels */
 static bool cubin_fits(const cccrt_device *d, const ccart_target *t)
 {
-    bool cc = t->cc_exact ? (uint32_t)d->cc == t->cc : (uint32_t)d->cc / 10 == t->cc / 10 && (uint32_t)d->cc >= t->cc;
+    bool cc = t->cc_exact ? (uint32_t)d->cc == t->cc
+                          : (uint32_t)d->cc / 10 == t->cc / 10 && (uint32_t)d->cc >= t->cc;
     return cc && (uint32_t)d->driver_version >= t->min_driver_cubin;
 }
 
@@ -165,15 +182,18 @@ static ccc_status can_run(cccrt_device *d, const cccrt_artifact *a, const ccart_
         ptx &= t->kernel[i].ptx != UINT32_MAX;
     }
     if ((cubins && cubin_fits(d, t)) || (ptx && ptx_fits(d, t))) return CCC_OK;
-    uint32_t least = cubins && (!ptx || t->min_driver_cubin < t->min_driver_ptx) ? t->min_driver_cubin : t->min_driver_ptx;
+    uint32_t least =
+        cubins && (!ptx || t->min_driver_cubin < t->min_driver_ptx) ? t->min_driver_cubin : t->min_driver_ptx;
     if (t->cc_exact ? (uint32_t)d->cc == t->cc : (uint32_t)d->cc >= t->cc)
-        return ccc_fail(err, CCC_E_DEVICE, "target %s needs a driver for CUDA %u.%u, this one is for %d.%d", t->name, least / 1000,
-                        least % 1000 / 10, d->driver_version / 1000, d->driver_version % 1000 / 10);
-    return ccc_fail(err, CCC_E_DEVICE, "target %s needs a GPU of compute capability %u.%u, '%s' has %d.%d", t->name, t->cc / 10, t->cc % 10,
-                    d->name, d->cc / 10, d->cc % 10);
+        return ccc_fail(err, CCC_E_DEVICE, "target %s needs a driver for CUDA %u.%u, this one is for %d.%d",
+                        t->name, least / 1000, least % 1000 / 10, d->driver_version / 1000,
+                        d->driver_version % 1000 / 10);
+    return ccc_fail(err, CCC_E_DEVICE, "target %s needs a GPU of compute capability %u.%u, '%s' has %d.%d",
+                    t->name, t->cc / 10, t->cc % 10, d->name, d->cc / 10, d->cc % 10);
 }
 
-static ccc_status load_module(rt_cuda *c, cu_module *out, const ccart_module *m, const char *kernel, ccc_err *err)
+static ccc_status load_module(rt_cuda *c, cu_module *out, const ccart_module *m, const char *kernel,
+                              ccc_err *err)
 {
     char log[JIT_LOG_B] = "";
     int options[] = {CU_JIT_LOG, CU_JIT_LOG_SIZE};
@@ -189,27 +209,40 @@ static ccc_status load_module(rt_cuda *c, cu_module *out, const ccart_module *m,
 static ccc_status occupancy(rt_cuda *c, const ccart_kernel *k, rt_kernel *to, ccc_err *err)
 {
     int blocks = 0, clusters = 0;
-    RT_CU(c, "ask for a kernel's occupancy", occupancy_blocks(&blocks, to->entry, (int)k->threads, k->shared_B));
-    if (blocks < 1) return ccc_fail(err, CCC_E_DEVICE, "kernel '%s' does not fit on a multiprocessor of this device", k->name);
+    RT_CU(c, "ask for a kernel's occupancy",
+          occupancy_blocks(&blocks, to->entry, (int)k->threads, k->shared_B));
+    if (blocks < 1)
+        return ccc_fail(err, CCC_E_DEVICE, "kernel '%s' does not fit on a multiprocessor of this device",
+                        k->name);
     to->resident = (int64_t)blocks * c->base.n_sm / k->cluster;
     if (k->cluster > 1) {
         cu_attr a = {.id = CU_ATTR_CLUSTER, .value.cluster = {k->cluster, 1, 1}};
-        cu_launch l = {.grid = {k->cluster * (unsigned)c->base.n_sm, 1, 1}, .block = {k->threads, 1, 1}, .shared_B = k->shared_B, .attrs = &a, .n_attrs = 1};
+        cu_launch l = {.grid = {k->cluster * (unsigned)c->base.n_sm, 1, 1},
+                       .block = {k->threads, 1, 1},
+                       .shared_B = k->shared_B,
+                       .attrs = &a,
+                       .n_attrs = 1};
         RT_CU(c, "ask for a kernel's occupancy", occupancy_clusters(&clusters, to->entry, &l));
         if (clusters < to->resident) to->resident = clusters;
     }
-    if (to->resident < 1) return ccc_fail(err, CCC_E_DEVICE, "a cluster of kernel '%s' does not fit on this device", k->name);
+    if (to->resident < 1)
+        return ccc_fail(err, CCC_E_DEVICE, "a cluster of kernel '%s' does not fit on this device", k->name);
     return CCC_OK;
 }
 
-/* One struct, as large as the artifact says: the driver copies as many bytes as the kernel declares. It may begin behind offset 0. */
+/* One struct, as large as the artifact says: the driver copies as many bytes as the kernel declares. It may
+ * begin behind offset 0. */
 static ccc_status check_arguments(rt_cuda *c, const ccart_kernel *k, cu_function f, ccc_err *err)
 {
     size_t offset_B, size_B = 0, more_B;
     if (!c->cu.func_param) return CCC_OK; /* older drivers cannot tell */
-    cu_result first = c->cu.func_param(f, 0, &offset_B, &size_B), second = first ? first : c->cu.func_param(f, 1, &offset_B, &more_B);
-    if (second && second != CU_INVALID_VALUE) return rt_cuda_fail(c, second, "ask for a kernel's arguments", err);
-    if (first || !second || size_B != k->args_B) return ccc_fail(err, CCC_E_CORRUPT, "kernel '%s' does not take one argument of %u bytes", k->name, k->args_B);
+    cu_result first = c->cu.func_param(f, 0, &offset_B, &size_B),
+              second = first ? first : c->cu.func_param(f, 1, &offset_B, &more_B);
+    if (second && second != CU_INVALID_VALUE)
+        return rt_cuda_fail(c, second, "ask for a kernel's arguments", err);
+    if (first || !second || size_B != k->args_B)
+        return ccc_fail(err, CCC_E_CORRUPT, "kernel '%s' does not take one argument of %u bytes", k->name,
+                        k->args_B);
     return CCC_OK;
 }
 
@@ -220,15 +253,19 @@ static ccc_status load_kernel(rt_code *code, uint32_t index, ccc_err *err)
     const ccart_kernel *k = &t->kernel[index];
     rt_kernel *to = &code->kernel[index];
     uint32_t m = k->cubin != UINT32_MAX && cubin_fits(&c->base, t) ? k->cubin : k->ptx;
-    if (m == UINT32_MAX) return ccc_fail(err, CCC_E_DEVICE, "kernel '%s' has no code for this device", k->name);
+    if (m == UINT32_MAX)
+        return ccc_fail(err, CCC_E_DEVICE, "kernel '%s' has no code for this device", k->name);
     if (!code->module[m]) CCC_TRY(load_module(c, (cu_module *)&code->module[m], &t->module[m], k->name, err));
-    RT_CU(c, "find a kernel in its module", module_function((cu_function *)&to->entry, code->module[m], k->symbol));
+    RT_CU(c, "find a kernel in its module",
+          module_function((cu_function *)&to->entry, code->module[m], k->symbol));
     CCC_TRY(check_arguments(c, k, to->entry, err));
     if (k->shared_B > LARGE_SHARED_B) {
-        RT_CU(c, "give a kernel its shared memory", func_set(to->entry, CU_FUNC_MAX_DYNAMIC_SHARED, (int)k->shared_B));
+        RT_CU(c, "give a kernel its shared memory",
+              func_set(to->entry, CU_FUNC_MAX_DYNAMIC_SHARED, (int)k->shared_B));
         RT_CU(c, "give a kernel its shared memory", func_set(to->entry, CU_FUNC_CARVEOUT, 100));
     }
-    if (k->cluster > PORTABLE_CLUSTER) RT_CU(c, "allow large clusters", func_set(to->entry, CU_FUNC_NON_PORTABLE_CLUSTER, 1));
+    if (k->cluster > PORTABLE_CLUSTER)
+        RT_CU(c, "allow large clusters", func_set(to->entry, CU_FUNC_NON_PORTABLE_CLUSTER, 1));
     if (c->cu.func_load) RT_CU(c, "load a kernel", func_load(to->entry)); /* else the first launch would */
     return occupancy(c, k, to, err);
 }
@@ -248,12 +285,34 @@ static void destroy(cccrt_device *d)
 }
 
 static const rt_backend cuda_backend = {
-    .destroy = destroy, .enter = enter, .leave = leave, .can_run = can_run, .memory = memory, .alloc = alloc, .release = release,
-    .alloc_host = alloc_host, .release_host = release_host, .copy = copy, .fill = fill, .synchronize = synchronize,
-    .stream_synchronize = stream_synchronize, .capturing = capturing, .stream_new = stream_new, .stream_free = stream_free,
-    .event_new = event_new, .event_free = event_free, .event_record = event_record, .event_wait = event_wait, .event_ms = event_ms,
-    .load_kernel = load_kernel, .unload = unload, .encode_tmap = rt_cuda_encode_tmap, .run = rt_cuda_run, .graph_new = rt_cuda_graph_new,
-    .graph_launch = rt_cuda_graph_launch, .graph_free = rt_cuda_graph_free,
+    .destroy = destroy,
+    .enter = enter,
+    .leave = leave,
+    .can_run = can_run,
+    .memory = memory,
+    .alloc = alloc,
+    .release = release,
+    .alloc_host = alloc_host,
+    .release_host = release_host,
+    .copy = copy,
+    .fill = fill,
+    .synchronize = synchronize,
+    .stream_synchronize = stream_synchronize,
+    .capturing = capturing,
+    .stream_new = stream_new,
+    .stream_free = stream_free,
+    .event_new = event_new,
+    .event_free = event_free,
+    .event_record = event_record,
+    .event_wait = event_wait,
+    .event_ms = event_ms,
+    .load_kernel = load_kernel,
+    .unload = unload,
+    .encode_tmap = rt_cuda_encode_tmap,
+    .run = rt_cuda_run,
+    .graph_new = rt_cuda_graph_new,
+    .graph_launch = rt_cuda_graph_launch,
+    .graph_free = rt_cuda_graph_free,
 };
 
 static ccc_status open_driver(cu_api *cu, ccc_err *err)
@@ -261,8 +320,8 @@ static ccc_status open_driver(cu_api *cu, ccc_err *err)
     void *lib = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!lib) return ccc_fail(err, CCC_E_DEVICE, "no CUDA driver: libcuda.so.1 cannot be opened");
     const char *missing = NULL;
-#define X(name, symbol, params)                                                                                \
-    *(void **)&cu->name = dlsym(lib, #symbol);                                                                 \
+#define X(name, symbol, params)                                                                              \
+    *(void **)&cu->name = dlsym(lib, #symbol);                                                               \
     if (!cu->name && !missing) missing = #symbol;
     CU_ENTRY_POINTS(X)
 #undef X
@@ -280,8 +339,12 @@ static int count_sm(rt_cuda *c, int all)
     cu_resource r = {0};
     cu_affinity a = {0};
     int n = all;
-    if (c->cu.ctx_resource && c->cu.ctx_resource(c->context, &r, CU_RESOURCE_SM) == 0 && r.sm_count && (int)r.sm_count < n) n = (int)r.sm_count;
-    if (c->cu.ctx_affinity && c->cu.ctx_affinity(&a, CU_AFFINITY_SM_COUNT) == 0 && a.sm_count && (int)a.sm_count < n) n = (int)a.sm_count;
+    if (c->cu.ctx_resource && c->cu.ctx_resource(c->context, &r, CU_RESOURCE_SM) == 0 && r.sm_count &&
+        (int)r.sm_count < n)
+        n = (int)r.sm_count;
+    if (c->cu.ctx_affinity && c->cu.ctx_affinity(&a, CU_AFFINITY_SM_COUNT) == 0 && a.sm_count &&
+        (int)a.sm_count < n)
+        n = (int)a.sm_count;
     return n;
 }
 
@@ -308,7 +371,8 @@ static ccc_status open_context(rt_cuda *c, const cccrt_device_args *args, ccc_er
         c->context = args->context;
     } else {
         RT_CU(c, "count GPUs", device_count(&n));
-        if (args->ordinal < 0 || args->ordinal >= n) return ccc_fail(err, CCC_E_DEVICE, "there is no GPU %d; the driver shows %d", args->ordinal, n);
+        if (args->ordinal < 0 || args->ordinal >= n)
+            return ccc_fail(err, CCC_E_DEVICE, "there is no GPU %d; the driver shows %d", args->ordinal, n);
         RT_CU(c, "open the GPU", device_get(&c->ordinal, args->ordinal));
         RT_CU(c, "open the GPU's context", primary_retain(&c->context, c->ordinal));
         c->own_context = true;

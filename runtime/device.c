@@ -1,5 +1,5 @@
-/* Devices: the same calls for a GPU and for the CPU. Everything that is particular to one lies behind its table of functions
- * (cuda.c, cpu.c). */
+/* Devices: the same calls for a GPU and for the CPU. Everything that is particular to one lies behind its
+ * table of functions (cuda.c, cpu.c). */
 #include "rt.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,13 +28,20 @@ void cccrt_device_close(cccrt_device *d)
 ccc_status rt_enter(cccrt_device *d, ccc_err *err)
 {
     if (d->pid != (long)getpid())
-        return ccc_fail(err, CCC_E_DEVICE, "device '%s' was opened before fork; open it again in the child process", d->name);
+        return ccc_fail(err, CCC_E_DEVICE,
+                        "device '%s' was opened before fork; open it again in the child process", d->name);
     int lost = atomic_load_explicit(&d->lost, memory_order_relaxed);
-    if (lost) return ccc_fail(err, CCC_E_LOST, "device '%s' is lost since driver error %d; close everything on it and start again", d->name, lost);
+    if (lost)
+        return ccc_fail(err, CCC_E_LOST,
+                        "device '%s' is lost since driver error %d; close everything on it and start again",
+                        d->name, lost);
     return d->backend->enter(d, err);
 }
 
-void rt_leave(cccrt_device *d) { d->backend->leave(d); }
+void rt_leave(cccrt_device *d)
+{
+    d->backend->leave(d);
+}
 
 ccc_status cccrt_device_open(cccrt_device **out, const cccrt_device_args *args, ccc_err *err)
 {
@@ -51,7 +58,8 @@ ccc_status cccrt_device_open(cccrt_device **out, const cccrt_device_args *args, 
 ccc_status cccrt_device_get_props(const cccrt_device *cd, cccrt_device_props *out, ccc_err *err)
 {
     cccrt_device *d = (cccrt_device *)cd; /* asking the driver changes nothing that a caller sees */
-    cccrt_device_props p = {.is_cuda = d->is_cuda, .cc = d->cc, .n_sm = d->n_sm, .driver_version = d->driver_version};
+    cccrt_device_props p = {
+        .is_cuda = d->is_cuda, .cc = d->cc, .n_sm = d->n_sm, .driver_version = d->driver_version};
     memcpy(p.name, d->name, sizeof p.name);
     CCC_TRY(rt_enter(d, err));
     ccc_status status = d->backend->memory(d, &p.free_B, &p.total_B, err);
@@ -68,9 +76,14 @@ static ccc_status no_target(const cccrt_device *d, const ccart_file *f, ccc_err 
         snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", f->target[i].name);
     }
     if (d->is_cuda)
-        return ccc_fail(err, CCC_E_DEVICE, "the artifact is for %s; this device is a GPU of compute capability %d.%d, '%s'; compile for it with --target", names, d->cc / 10,
-                        d->cc % 10, d->name);
-    return ccc_fail(err, CCC_E_DEVICE, "the artifact is for %s; this device is a CPU, '%s'; compile for it with --target x86-64-v3", names, d->name);
+        return ccc_fail(err, CCC_E_DEVICE,
+                        "the artifact is for %s; this device is a GPU of compute capability %d.%d, '%s'; "
+                        "compile for it with --target",
+                        names, d->cc / 10, d->cc % 10, d->name);
+    return ccc_fail(
+        err, CCC_E_DEVICE,
+        "the artifact is for %s; this device is a CPU, '%s'; compile for it with --target x86-64-v3", names,
+        d->name);
 }
 
 /* The best target: one for exactly this device before one that merely runs on it, then the newest. */
@@ -86,7 +99,9 @@ ccc_status rt_target_for(uint32_t *index, cccrt_device *d, const cccrt_artifact 
         if (status != CCC_OK && first == CCC_OK) first = status;
         if (status != CCC_OK) continue;
         const ccart_target *b = best == UINT32_MAX ? NULL : &f->target[best];
-        if (!b || t->cc_exact > b->cc_exact || (t->cc_exact == b->cc_exact && (t->cc > b->cc || t->cpu_level > b->cpu_level))) best = i;
+        if (!b || t->cc_exact > b->cc_exact ||
+            (t->cc_exact == b->cc_exact && (t->cc > b->cc || t->cpu_level > b->cpu_level)))
+            best = i;
     }
     if (best == UINT32_MAX && first != CCC_OK) return first;
     if (best == UINT32_MAX) return no_target(d, f, err);
@@ -94,7 +109,8 @@ ccc_status rt_target_for(uint32_t *index, cccrt_device *d, const cccrt_artifact 
     return CCC_OK;
 }
 
-ccc_status cccrt_device_can_run(const char **target, const cccrt_device *d, const cccrt_artifact *a, ccc_err *err)
+ccc_status cccrt_device_can_run(const char **target, const cccrt_device *d, const cccrt_artifact *a,
+                                ccc_err *err)
 {
     uint32_t i;
     CCC_TRY(rt_target_for(&i, (cccrt_device *)d, a, err));
@@ -125,7 +141,8 @@ void cccrt_device_release(cccrt_device *d, void *p)
     rt_leave(d);
 }
 
-ccc_status cccrt_device_copy(cccrt_device *d, void *dst, const void *src, size_t size_B, int dst_on_device, int src_on_device, ccc_err *err)
+ccc_status cccrt_device_copy(cccrt_device *d, void *dst, const void *src, size_t size_B, int dst_on_device,
+                             int src_on_device, ccc_err *err)
 {
     if (!size_B) return CCC_OK;
     if (!dst_on_device && !src_on_device) {

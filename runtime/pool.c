@@ -1,5 +1,6 @@
-/* The thread pool. Between runs and between steps threads wait for a number to change: they spin for some microseconds, then sleep on a
- * futex. Whoever changes the number wakes sleepers only if there are any, so a busy pool makes no system calls. */
+/* The thread pool. Between runs and between steps threads wait for a number to change: they spin for some
+ * microseconds, then sleep on a futex. Whoever changes the number wakes sleepers only if there are any, so a
+ * busy pool makes no system calls. */
 #define _GNU_SOURCE /* CPU_COUNT */
 #include "pool.h"
 #include <linux/futex.h>
@@ -14,11 +15,16 @@
 
 enum { SPINS = 3000, PIECES_PER_THREAD = 8, LINE_B = 64 };
 
-typedef struct { _Alignas(LINE_B) atomic_uint number; atomic_uint sleepers; } signal_word;
-typedef struct { _Alignas(LINE_B) _Atomic uint64_t next; } piece_counter;
+typedef struct {
+    _Alignas(LINE_B) atomic_uint number;
+    atomic_uint sleepers;
+} signal_word;
+typedef struct {
+    _Alignas(LINE_B) _Atomic uint64_t next;
+} piece_counter;
 struct rt_pool {
-    signal_word epoch;       /* a run begins */
-    signal_word phase;       /* a step ends */
+    signal_word epoch; /* a run begins */
+    signal_word phase; /* a step ends */
     _Alignas(LINE_B) atomic_uint arrived;
     piece_counter counter[2]; /* of even and odd steps: one is reset while the other is in use */
     const rt_pool_job *job;
@@ -27,7 +33,10 @@ struct rt_pool {
     pthread_mutex_t one_run;
     pthread_t *thread;
 };
-typedef struct { rt_pool *pool; unsigned number; } start_args;
+typedef struct {
+    rt_pool *pool;
+    unsigned number;
+} start_args;
 
 static void pause_cpu(void)
 {
@@ -43,14 +52,16 @@ static void wait_change(const rt_pool *p, signal_word *w, unsigned old)
         pause_cpu();
     }
     atomic_fetch_add(&w->sleepers, 1);
-    while (atomic_load(&w->number) == old) syscall(SYS_futex, &w->number, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+    while (atomic_load(&w->number) == old)
+        syscall(SYS_futex, &w->number, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
     atomic_fetch_sub(&w->sleepers, 1);
 }
 
 static void change(signal_word *w)
 {
     atomic_fetch_add(&w->number, 1);
-    if (atomic_load(&w->sleepers)) syscall(SYS_futex, &w->number, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+    if (atomic_load(&w->sleepers))
+        syscall(SYS_futex, &w->number, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
 static void barrier(rt_pool *p, uint32_t step)
@@ -108,7 +119,10 @@ ccc_status rt_pool_new(rt_pool **out, unsigned n_threads, ccc_err *err)
         free(threads);
         return ccc_fail(err, CCC_E_NOMEM, "out of memory for %u threads", n_threads);
     }
-    *p = (rt_pool){.n_threads = n_threads, .n_started = 1, .thread = threads, .spins = n_threads > rt_pool_processors() ? 0 : SPINS};
+    *p = (rt_pool){.n_threads = n_threads,
+                   .n_started = 1,
+                   .thread = threads,
+                   .spins = n_threads > rt_pool_processors() ? 0 : SPINS};
     pthread_mutex_init(&p->one_run, NULL);
     sigset_t all, old; /* the application's signals are the application's threads' */
     sigfillset(&all);
@@ -116,7 +130,8 @@ ccc_status rt_pool_new(rt_pool **out, unsigned n_threads, ccc_err *err)
     while (p->n_started < n_threads && start_thread(p, p->n_started)) p->n_started++;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (p->n_started < n_threads) {
-        ccc_status status = ccc_fail(err, CCC_E_NOMEM, "cannot start %u threads, only %u", n_threads, p->n_started);
+        ccc_status status =
+            ccc_fail(err, CCC_E_NOMEM, "cannot start %u threads, only %u", n_threads, p->n_started);
         rt_pool_free(p);
         return status;
     }
@@ -145,7 +160,10 @@ void rt_pool_run(rt_pool *p, const rt_pool_job *job)
     pthread_mutex_unlock(&p->one_run);
 }
 
-unsigned rt_pool_threads(const rt_pool *p) { return p->n_threads; }
+unsigned rt_pool_threads(const rt_pool *p)
+{
+    return p->n_threads;
+}
 
 unsigned rt_pool_processors(void)
 {

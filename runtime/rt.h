@@ -1,6 +1,6 @@
-/* What the files of libcccrt share. Objects are reference-counted: each keeps the ones it was made from alive, so that the caller may
- * close them in any order. A step touches its session alone; everything else is immutable after it was made, or behind a lock that only
- * the making of objects takes. */
+/* What the files of libcccrt share. Objects are reference-counted: each keeps the ones it was made from
+ * alive, so that the caller may close them in any order. A step touches its session alone; everything else is
+ * immutable after it was made, or behind a lock that only the making of objects takes. */
 #ifndef CCCRT_RT_H
 #define CCCRT_RT_H
 #include <pthread.h>
@@ -15,8 +15,9 @@ enum { RT_ALIGN_B = 256 }; /* of every buffer and of every weight in the weights
 struct cccrt_artifact {
     atomic_uint refs;
     ccart_file *file;
-    void *owned;             /* the file's bytes when we read them ourselves */
-    const void *data; size_t size_B;
+    void *owned; /* the file's bytes when we read them ourselves */
+    const void *data;
+    size_t size_B;
     bool allow_host_code;
     double open_ms;
 };
@@ -24,8 +25,8 @@ struct cccrt_artifact {
 struct cccrt_device { /* first member of the back end's own struct */
     atomic_uint refs;
     const rt_backend *backend;
-    atomic_int lost;         /* a driver error that leaves the context unusable: every later call says so */
-    long pid;                /* a child process must not touch the parent's device */
+    atomic_int lost; /* a driver error that leaves the context unusable: every later call says so */
+    long pid;        /* a child process must not touch the parent's device */
     bool is_cuda;
     int cc, n_sm, driver_version; /* cpu: n_sm is the number of threads */
     char name[96];
@@ -33,20 +34,25 @@ struct cccrt_device { /* first member of the back end's own struct */
 };
 
 /* ---- code: one target's kernels on one device, loaded when first needed */
-typedef struct { void *entry; int64_t resident; bool loaded; } rt_kernel; /* entry: CUfunction, or a host function */
+typedef struct {
+    void *entry;
+    int64_t resident;
+    bool loaded;
+} rt_kernel; /* entry: CUfunction, or a host function */
 typedef struct rt_code {
     atomic_uint refs;
     cccrt_artifact *artifact;
     cccrt_device *device;
     const ccart_target *target;
     uint32_t target_index;
-    pthread_mutex_t lock;    /* taken while kernels are loaded, never by a step */
-    rt_kernel *kernel;       /* [n_kernels] */
-    void **module;           /* [n_modules] what the back end made of each, NULL: not loaded */
-    void *constant;          /* the target's constant data on the device */
+    pthread_mutex_t lock; /* taken while kernels are loaded, never by a step */
+    rt_kernel *kernel;    /* [n_kernels] */
+    void **module;        /* [n_modules] what the back end made of each, NULL: not loaded */
+    void *constant;       /* the target's constant data on the device */
     double modules_ms;
 } rt_code;
-ccc_status rt_code_open(rt_code **out, cccrt_artifact *a, cccrt_device *d, ccc_err *err); /* chooses the target */
+ccc_status rt_code_open(rt_code **out, cccrt_artifact *a, cccrt_device *d,
+                        ccc_err *err); /* chooses the target */
 rt_code *rt_code_retain(rt_code *c);
 void rt_code_close(rt_code *c);
 /* Loads the kernels that the program's nodes name. */
@@ -58,45 +64,72 @@ typedef struct {
     uint8_t kind, edge, fill;     /* CCART_NODE_*, CCART_EDGE_* */
     uint32_t kernel, node, label; /* node: its number in the program */
     uint32_t grid[3];
-    const uint8_t *args;          /* KERNEL: the argument struct */
-    void *dst; const void *src; uint64_t size_B; /* MEMSET, COPY */
+    const uint8_t *args; /* KERNEL: the argument struct */
+    void *dst;
+    const void *src;
+    uint64_t size_B; /* MEMSET, COPY */
 } rt_launch;
-typedef struct { rt_launch *launch; uint32_t n, cap; uint8_t *args; size_t args_cap_B; } rt_list;
-ccc_status rt_list_reserve(rt_list *l, const ccart_target *t, const ccart_program *p, ccc_err *err); /* room for the largest so far */
+typedef struct {
+    rt_launch *launch;
+    uint32_t n, cap;
+    uint8_t *args;
+    size_t args_cap_B;
+} rt_list;
+ccc_status rt_list_reserve(rt_list *l, const ccart_target *t, const ccart_program *p,
+                           ccc_err *err); /* room for the largest so far */
 void rt_list_free(rt_list *l);
 
-typedef struct { uint64_t base, dim[CCART_MAX_RANK], stride[CCART_MAX_RANK]; } rt_tmap_key;
-typedef struct { _Alignas(64) uint8_t map[128]; rt_tmap_key key; bool valid; } rt_tmap; /* encoded once as long as its numbers stay */
+typedef struct {
+    uint64_t base, dim[CCART_MAX_RANK], stride[CCART_MAX_RANK];
+} rt_tmap_key;
+typedef struct {
+    _Alignas(64) uint8_t map[128];
+    rt_tmap_key key;
+    bool valid;
+} rt_tmap; /* encoded once as long as its numbers stay */
 
-typedef struct { char *p; uint64_t size_B; } rt_buffer;
+typedef struct {
+    char *p;
+    uint64_t size_B;
+} rt_buffer;
 typedef struct { /* where the addresses of a program come from; load programs use a part of it */
     rt_code *code;
-    char *weights; const uint64_t *weight_at_B;
+    char *weights;
+    const uint64_t *weight_at_B;
     rt_buffer arena, counters, src;
     rt_buffer *in, *out;
     const cccrt_kv *kv;
     void *status;
     uint64_t seed;
-    int64_t var[CCART_N_VARS];    /* RESIDENT is filled in for each node */
+    int64_t var[CCART_N_VARS]; /* RESIDENT is filled in for each node */
 } rt_scope;
 /* tmaps: p->n_tmaps entries kept by the caller, NULL when p has none. Allocates nothing. */
 ccc_status rt_resolve(rt_list *out, rt_scope *s, const ccart_program *p, rt_tmap *tmaps, ccc_err *err);
 /* Evaluates expression e of the io table. */
-ccc_status rt_io_bytes(uint64_t *out, const ccart_target *t, const ccart_io *io, const int64_t var[CCART_N_VARS], ccc_err *err);
+ccc_status rt_io_bytes(uint64_t *out, const ccart_target *t, const ccart_io *io,
+                       const int64_t var[CCART_N_VARS], ccc_err *err);
 
-/* ---- what a device can do: one table for CUDA, one for the CPU. Addresses are device addresses unless they say host. */
-typedef struct { uint32_t dtype, rank, swizzle, promotion; uint64_t base, dim[CCART_MAX_RANK], stride[CCART_MAX_RANK]; uint32_t box[CCART_MAX_RANK]; } rt_tmap_spec;
+/* ---- what a device can do: one table for CUDA, one for the CPU. Addresses are device addresses unless they
+ * say host. */
+typedef struct {
+    uint32_t dtype, rank, swizzle, promotion;
+    uint64_t base, dim[CCART_MAX_RANK], stride[CCART_MAX_RANK];
+    uint32_t box[CCART_MAX_RANK];
+} rt_tmap_spec;
 struct rt_backend {
     void (*destroy)(cccrt_device *d);
-    ccc_status (*enter)(cccrt_device *d, ccc_err *err); /* makes the device's context current; pairs with leave */
+    ccc_status (*enter)(cccrt_device *d,
+                        ccc_err *err); /* makes the device's context current; pairs with leave */
     void (*leave)(cccrt_device *d);
     ccc_status (*can_run)(cccrt_device *d, const cccrt_artifact *a, const ccart_target *t, ccc_err *err);
     ccc_status (*memory)(cccrt_device *d, uint64_t *free_B, uint64_t *total_B, ccc_err *err);
     ccc_status (*alloc)(cccrt_device *d, void **out, size_t size_B, ccc_err *err);
     void (*release)(cccrt_device *d, void *p);
-    ccc_status (*alloc_host)(cccrt_device *d, void **host, void **device, size_t size_B, ccc_err *err); /* page-locked, mapped */
+    ccc_status (*alloc_host)(cccrt_device *d, void **host, void **device, size_t size_B,
+                             ccc_err *err); /* page-locked, mapped */
     void (*release_host)(cccrt_device *d, void *host);
-    ccc_status (*copy)(cccrt_device *d, void *dst, const void *src, size_t size_B, void *stream, ccc_err *err); /* either side may be host memory */
+    ccc_status (*copy)(cccrt_device *d, void *dst, const void *src, size_t size_B, void *stream,
+                       ccc_err *err); /* either side may be host memory */
     ccc_status (*fill)(cccrt_device *d, void *dst, int byte, size_t size_B, void *stream, ccc_err *err);
     ccc_status (*synchronize)(cccrt_device *d, ccc_err *err);
     ccc_status (*stream_synchronize)(cccrt_device *d, void *stream, ccc_err *err);
@@ -119,8 +152,12 @@ struct rt_backend {
 };
 ccc_status rt_cuda_open(cccrt_device **out, const cccrt_device_args *args, ccc_err *err);
 ccc_status rt_cpu_open(cccrt_device **out, const cccrt_device_args *args, ccc_err *err);
-typedef struct { uint32_t block[3], grid[3]; uint32_t thread, n_threads; void *scratch; } rt_host_ctx; /* what a CPU kernel gets: compiler/kernels/abi.h */
-int rt_cpu_level(void);      /* 4, 3, or 0 for less */
+typedef struct {
+    uint32_t block[3], grid[3];
+    uint32_t thread, n_threads;
+    void *scratch;
+} rt_host_ctx;          /* what a CPU kernel gets: compiler/kernels/abi.h */
+int rt_cpu_level(void); /* 4, 3, or 0 for less */
 void rt_device_init(cccrt_device *d, const rt_backend *b);
 cccrt_device *rt_device_retain(cccrt_device *d);
 /* The frame of each call that uses a device: checks process and health, makes the context current. */
@@ -132,17 +169,21 @@ ccc_status rt_target_for(uint32_t *index, cccrt_device *d, const cccrt_artifact 
 struct cccrt_weights {
     atomic_uint refs;
     rt_code *code;
-    char *base; uint64_t size_B;   /* of the whole buffer */
-    uint64_t *at_B;                /* [n_weights] */
+    char *base;
+    uint64_t size_B; /* of the whole buffer */
+    uint64_t *at_B;  /* [n_weights] */
     double attach_ms;
 };
 cccrt_artifact *rt_artifact_retain(cccrt_artifact *a);
-uint64_t rt_weight_places(const ccart_target *t, uint64_t *at_B); /* at_B may be NULL; returns the size of the buffer */
-void rt_kv_strides(const ccart_file *f, cccrt_kv *kv, uint64_t *layer_B, bool *joined); /* one block of a layer's K, or of K and V where joined */
+uint64_t rt_weight_places(const ccart_target *t,
+                          uint64_t *at_B); /* at_B may be NULL; returns the size of the buffer */
+void rt_kv_strides(const ccart_file *f, cccrt_kv *kv, uint64_t *layer_B,
+                   bool *joined); /* one block of a layer's K, or of K and V where joined */
 double rt_now_ms(void);
 
 /* ---- arguments of the public functions */
 /* Copies a caller's struct: what it does not have is 0; what we do not know must be 0. */
 ccc_status rt_args(void *to, size_t to_B, const void *from, const char *what, ccc_err *err);
-void rt_result(void *to, const void *from, size_t from_B); /* fills the caller's struct up to the size it states */
+void rt_result(void *to, const void *from,
+               size_t from_B); /* fills the caller's struct up to the size it states */
 #endif

@@ -1,5 +1,5 @@
-/* Measuring: each node of a program alone, a chain of decode steps, and the best rate at which the device reads memory. These synchronise
- * and may allocate; a step does neither. */
+/* Measuring: each node of a program alone, a chain of decode steps, and the best rate at which the device
+ * reads memory. These synchronise and may allocate; a step does neither. */
 #include "session.h"
 #include <stdlib.h>
 
@@ -11,7 +11,10 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-typedef struct { cccrt_session *s; void *stream, *from, *to; } clock_pair;
+typedef struct {
+    cccrt_session *s;
+    void *stream, *from, *to;
+} clock_pair;
 
 static ccc_status clock_new(clock_pair *c, cccrt_session *s, ccc_err *err)
 {
@@ -43,7 +46,8 @@ static ccc_status time_once(double *ms, clock_pair *c, const rt_list *l, void *g
 }
 
 /* ---- one node */
-static ccc_status time_launch(double *ms, clock_pair *c, const rt_launch *one, int repeats, double *sample, ccc_err *err)
+static ccc_status time_launch(double *ms, clock_pair *c, const rt_launch *one, int repeats, double *sample,
+                              ccc_err *err)
 {
     cccrt_session *s = c->s;
     const rt_backend *b = s->device->backend;
@@ -54,7 +58,9 @@ static ccc_status time_launch(double *ms, clock_pair *c, const rt_launch *one, i
         copies[i] = *one;
         copies[i].edge = CCART_EDGE_FULL;
     }
-    if (b->graph_new) CCC_TRY(b->graph_new(&graph, s->code, &l, c->stream, err)); /* so that the host's time to launch does not count */
+    if (b->graph_new)
+        CCC_TRY(b->graph_new(&graph, s->code, &l, c->stream,
+                             err)); /* so that the host's time to launch does not count */
     ccc_status status = time_once(ms, c, &l, graph, err); /* the first is for warming up */
     for (int i = 0; i < repeats && status == CCC_OK; i++) status = time_once(&sample[i], c, &l, graph, err);
     if (graph) b->graph_free(s->device, graph);
@@ -70,18 +76,21 @@ static uint64_t node_weights_B(const ccart_target *t, const ccart_program *p, co
     for (uint32_t i = 0; i < n->n_params; i++) {
         const ccart_param *q = &p->param[n->first_param + i];
         if (q->kind == CCART_P_WEIGHT) total_B += t->weight[q->index].size_B;
-        else if (q->kind == CCART_P_TMAP && p->tmap[q->index].base_kind == CCART_P_WEIGHT) total_B += t->weight[p->tmap[q->index].index].size_B;
+        else if (q->kind == CCART_P_TMAP && p->tmap[q->index].base_kind == CCART_P_WEIGHT)
+            total_B += t->weight[p->tmap[q->index].index].size_B;
     }
     return total_B;
 }
 
-static ccc_status time_nodes(cccrt_session *s, const cccrt_step_args *a, int repeats, double *sample, cccrt_node_time *times, uint32_t cap, uint32_t *n, ccc_err *err)
+static ccc_status time_nodes(cccrt_session *s, const cccrt_step_args *a, int repeats, double *sample,
+                             cccrt_node_time *times, uint32_t cap, uint32_t *n, ccc_err *err)
 {
     rt_counts counts;
     CCC_TRY(rt_check_step(s, a, &counts, err));
     const ccart_program *p = counts.decode ? rt_program_for(s, CCART_MODE_DECODE, counts.T) : NULL;
     if (!p) p = rt_program_for(s, CCART_MODE_MIXED, counts.T);
-    if (!p) return ccc_fail(err, CCC_E_ARG, "the artifact has no program for %lld tokens", (long long)counts.T);
+    if (!p)
+        return ccc_fail(err, CCC_E_ARG, "the artifact has no program for %lld tokens", (long long)counts.T);
     clock_pair c;
     ccc_status status = clock_new(&c, s, err);
     if (status == CCC_OK) status = rt_stage(s, a, &counts, 0, c.stream, err);
@@ -89,8 +98,12 @@ static ccc_status time_nodes(cccrt_session *s, const cccrt_step_args *a, int rep
     *n = s->list.n;
     for (uint32_t i = 0; i < s->list.n && i < cap && status == CCC_OK; i++) {
         const rt_launch *l = &s->list.launch[i];
-        cccrt_node_time t = {.kernel = l->kind == CCART_NODE_KERNEL ? s->target->kernel[l->kernel].name : l->kind == CCART_NODE_MEMSET ? "memset" : "copy",
-                             .node = l->node, .label = l->label, .weight_B = node_weights_B(s->target, p, &p->node[l->node])};
+        cccrt_node_time t = {.kernel = l->kind == CCART_NODE_KERNEL   ? s->target->kernel[l->kernel].name
+                                       : l->kind == CCART_NODE_MEMSET ? "memset"
+                                                                      : "copy",
+                             .node = l->node,
+                             .label = l->label,
+                             .weight_B = node_weights_B(s->target, p, &p->node[l->node])};
         status = time_launch(&t.ms, &c, l, repeats, sample, err);
         times[i].size_B = sizeof *times;
         rt_result(&times[i], &t, sizeof t);
@@ -99,11 +112,13 @@ static ccc_status time_nodes(cccrt_session *s, const cccrt_step_args *a, int rep
     return status;
 }
 
-ccc_status cccrt_time_nodes(cccrt_session *s, const cccrt_step_args *args, int repeats, cccrt_node_time *times, uint32_t cap, uint32_t *n, ccc_err *err)
+ccc_status cccrt_time_nodes(cccrt_session *s, const cccrt_step_args *args, int repeats,
+                            cccrt_node_time *times, uint32_t cap, uint32_t *n, ccc_err *err)
 {
     cccrt_step_args a;
     CCC_TRY(rt_args(&a, sizeof a, args, "cccrt_step_args", err));
-    if (repeats < 1 || repeats > MAX_REPEATS) return ccc_fail(err, CCC_E_ARG, "%d repeats; 1 to %d are possible", repeats, MAX_REPEATS);
+    if (repeats < 1 || repeats > MAX_REPEATS)
+        return ccc_fail(err, CCC_E_ARG, "%d repeats; 1 to %d are possible", repeats, MAX_REPEATS);
     double *sample = malloc((size_t)repeats * sizeof *sample);
     if (!sample) return ccc_fail(err, CCC_E_NOMEM, "out of memory for measurements");
     ccc_status status = rt_enter(s->device, err);
@@ -116,11 +131,13 @@ ccc_status cccrt_time_nodes(cccrt_session *s, const cccrt_step_args *args, int r
 }
 
 /* ---- a chain of steps */
-static ccc_status time_chain(clock_pair *c, int64_t n_seqs, int n_steps, double *step_ms, double *host_us, ccc_err *err)
+static ccc_status time_chain(clock_pair *c, int64_t n_seqs, int n_steps, double *step_ms, double *host_us,
+                             ccc_err *err)
 {
     cccrt_session *s = c->s;
     const rt_backend *b = s->device->backend;
-    cccrt_step_args a = {.size_B = sizeof a, .n_tokens = n_seqs, .n_seqs = n_seqs, .n_logits = n_seqs, .max_query_len = 1};
+    cccrt_step_args a = {
+        .size_B = sizeof a, .n_tokens = n_seqs, .n_seqs = n_seqs, .n_logits = n_seqs, .max_query_len = 1};
     double host_ms = 0;
     CCC_TRY(cccrt_step(s, &a, c->stream, err)); /* builds the graph */
     CCC_TRY(cccrt_advance(s, n_seqs, c->stream, err));
@@ -140,9 +157,11 @@ static ccc_status time_chain(clock_pair *c, int64_t n_seqs, int n_steps, double 
     return CCC_OK;
 }
 
-ccc_status cccrt_time_chain(cccrt_session *s, int64_t n_seqs, int n_steps, double *step_ms, double *host_us, ccc_err *err)
+ccc_status cccrt_time_chain(cccrt_session *s, int64_t n_seqs, int n_steps, double *step_ms, double *host_us,
+                            ccc_err *err)
 {
-    if (n_steps < 1 || n_steps > MAX_CHAIN || n_seqs < 1) return ccc_fail(err, CCC_E_ARG, "a chain of %d steps of %lld sequences", n_steps, (long long)n_seqs);
+    if (n_steps < 1 || n_steps > MAX_CHAIN || n_seqs < 1)
+        return ccc_fail(err, CCC_E_ARG, "a chain of %d steps of %lld sequences", n_steps, (long long)n_seqs);
     CCC_TRY(rt_enter(s->device, err));
     clock_pair c;
     ccc_status status = clock_new(&c, s, err);
@@ -153,8 +172,8 @@ ccc_status cccrt_time_chain(cccrt_session *s, int64_t n_seqs, int n_steps, doubl
 }
 
 /* ---- the read ceiling */
-/* A read program gets the bytes to read in VAR_ROWS and the weights as source; what it sums goes to the arena instead of the status words,
- * which lie in the host's memory. */
+/* A read program gets the bytes to read in VAR_ROWS and the weights as source; what it sums goes to the arena
+ * instead of the status words, which lie in the host's memory. */
 static ccc_status time_read(clock_pair *c, uint64_t size_B, double *gb_per_s, ccc_err *err)
 {
     cccrt_session *s = c->s;
@@ -163,7 +182,8 @@ static ccc_status time_read(clock_pair *c, uint64_t size_B, double *gb_per_s, cc
     s->scope.src = (rt_buffer){s->weights->base, all_B};
     s->scope.var[CCART_VAR_ROWS] = (int64_t)((size_B < all_B ? size_B : all_B) & ~(uint64_t)4095);
     *gb_per_s = 0;
-    if (!s->scope.var[CCART_VAR_ROWS] || s->scope.arena.size_B < 16) return ccc_fail(err, CCC_E_ARG, "the model is too small to measure reading with");
+    if (!s->scope.var[CCART_VAR_ROWS] || s->scope.arena.size_B < 16)
+        return ccc_fail(err, CCC_E_ARG, "the model is too small to measure reading with");
     s->scope.status = s->scope.arena.p;
     for (uint32_t i = 0; i < s->target->n_programs; i++) {
         const ccart_program *p = &s->target->program[i];
@@ -177,7 +197,8 @@ static ccc_status time_read(clock_pair *c, uint64_t size_B, double *gb_per_s, cc
             if (k && ms > 0 && rate > *gb_per_s) *gb_per_s = rate;
         }
     }
-    return any ? CCC_OK : ccc_fail(err, CCC_E_UNSUPPORTED, "the artifact has no program that measures reading");
+    return any ? CCC_OK
+               : ccc_fail(err, CCC_E_UNSUPPORTED, "the artifact has no program that measures reading");
 }
 
 ccc_status cccrt_time_read(cccrt_session *s, size_t size_B, double *gb_per_s, ccc_err *err)

@@ -1,5 +1,6 @@
-/* Weights on a device. All final weights lie in one buffer, in the order of the artifact's table, each at a multiple of 256 bytes. Before
- * anything is allocated the source is checked against the artifact: names, types, shapes and the facts of its configuration. */
+/* Weights on a device. All final weights lie in one buffer, in the order of the artifact's table, each at a
+ * multiple of 256 bytes. Before anything is allocated the source is checked against the artifact: names,
+ * types, shapes and the facts of its configuration. */
 #include "attach.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,26 +19,31 @@ uint64_t rt_weight_places(const ccart_target *t, uint64_t *at_B)
 uint64_t rt_segment_rows(const ccart_segment *s)
 {
     uint64_t n = 0, size_B = 0;
-    if (!*s->source || !ccart_product(s->dim, s->rank, &n) || !ccart_storage_B(s->src_dtype, n, &size_B)) return s->rank ? (uint64_t)s->dim[0] : 1;
+    if (!*s->source || !ccart_product(s->dim, s->rank, &n) || !ccart_storage_B(s->src_dtype, n, &size_B))
+        return s->rank ? (uint64_t)s->dim[0] : 1;
     return size_B / s->row_B;
 }
 
 static void shape_text(char *out, size_t out_B, const int64_t *dim, uint32_t rank)
 {
     int n = snprintf(out, out_B, "[");
-    for (uint32_t i = 0; i < rank && n < (int)out_B; i++) n += snprintf(out + n, out_B - (size_t)n, "%s%lld", i ? "," : "", (long long)dim[i]);
+    for (uint32_t i = 0; i < rank && n < (int)out_B; i++)
+        n += snprintf(out + n, out_B - (size_t)n, "%s%lld", i ? "," : "", (long long)dim[i]);
     if (n < (int)out_B) snprintf(out + n, out_B - (size_t)n, "]");
 }
 
-static ccc_status check_tensor(const ccart_segment *s, const char *dtype, const int64_t *dim, uint32_t rank, ccc_err *err)
+static ccc_status check_tensor(const ccart_segment *s, const char *dtype, const int64_t *dim, uint32_t rank,
+                               ccc_err *err)
 {
     char have[96], want[96];
     if (strcmp(dtype, ccart_dtype_name(s->src_dtype)) != 0)
-        return ccc_fail(err, CCC_E_TYPE, "tensor '%s' is %s, the artifact was compiled for %s", s->source, dtype, ccart_dtype_name(s->src_dtype));
+        return ccc_fail(err, CCC_E_TYPE, "tensor '%s' is %s, the artifact was compiled for %s", s->source,
+                        dtype, ccart_dtype_name(s->src_dtype));
     if (rank == s->rank && memcmp(dim, s->dim, rank * sizeof *dim) == 0) return CCC_OK;
     shape_text(have, sizeof have, dim, rank);
     shape_text(want, sizeof want, s->dim, s->rank);
-    return ccc_fail(err, CCC_E_TYPE, "tensor '%s' has shape %s, the artifact was compiled for %s", s->source, have, want);
+    return ccc_fail(err, CCC_E_TYPE, "tensor '%s' has shape %s, the artifact was compiled for %s", s->source,
+                    have, want);
 }
 
 static const char *fact(const cccrt_artifact *a, const char *key)
@@ -74,8 +80,10 @@ static ccc_status places_in_files(rt_attach *a, ccc_err *err)
     for (uint32_t i = 0; i < n; i++) {
         const char *want = cccrt_artifact_fact(art, facts[i].key);
         if (want && strcmp(want, facts[i].value) != 0)
-            return ccc_fail(err, CCC_E_TYPE, "the weights do not belong to this artifact: their %s is %s, it was compiled for %s", facts[i].key,
-                            facts[i].value, want);
+            return ccc_fail(
+                err, CCC_E_TYPE,
+                "the weights do not belong to this artifact: their %s is %s, it was compiled for %s",
+                facts[i].key, facts[i].value, want);
     }
     for (uint32_t i = 0; i < t->n_segments; i++) {
         const ccart_segment *s = &t->segment[i];
@@ -87,7 +95,10 @@ static ccc_status places_in_files(rt_attach *a, ccc_err *err)
     for (uint32_t i = 0; i < cccrt_source_count(a->source); i++) {
         const char *name = cccrt_source_get(a->source, i)->name;
         if (!used(t, name) && !derived(art, name))
-            return ccc_fail(err, CCC_E_TYPE, "tensor '%s' of '%s' is not used by the artifact: it was compiled for another model", name, a->args->path);
+            return ccc_fail(
+                err, CCC_E_TYPE,
+                "tensor '%s' of '%s' is not used by the artifact: it was compiled for another model", name,
+                a->args->path);
     }
     return CCC_OK;
 }
@@ -96,9 +107,12 @@ static ccc_status check_given(const cccrt_tensor *x, ccc_err *err)
 {
     uint64_t n, size_B;
     uint32_t dtype = x->dtype ? ccart_dtype_find(x->dtype) : 0;
-    if (!x->name || !dtype || x->rank > 4) return ccc_fail(err, CCC_E_ARG, "a tensor has no name, no known dtype, or more than 4 dimensions");
-    if (!ccart_product(x->shape, x->rank, &n) || !ccart_storage_B(dtype, n, &size_B) || size_B != x->data_B || (size_B && !x->data))
-        return ccc_fail(err, CCC_E_ARG, "tensor '%s' has %zu bytes, which is not the size of its shape", x->name, x->data_B);
+    if (!x->name || !dtype || x->rank > 4)
+        return ccc_fail(err, CCC_E_ARG, "a tensor has no name, no known dtype, or more than 4 dimensions");
+    if (!ccart_product(x->shape, x->rank, &n) || !ccart_storage_B(dtype, n, &size_B) || size_B != x->data_B ||
+        (size_B && !x->data))
+        return ccc_fail(err, CCC_E_ARG, "tensor '%s' has %zu bytes, which is not the size of its shape",
+                        x->name, x->data_B);
     return CCC_OK;
 }
 
@@ -108,7 +122,9 @@ static ccc_status places_given(rt_attach *a, ccc_err *err)
     for (uint32_t k = 0; k < a->args->n_tensors; k++) {
         CCC_TRY(check_given(&a->args->tensors[k], err));
         if (!used(t, a->args->tensors[k].name) && !derived(a->w->code->artifact, a->args->tensors[k].name))
-            return ccc_fail(err, CCC_E_TYPE, "tensor '%s' is not used by the artifact: it was compiled for another model", a->args->tensors[k].name);
+            return ccc_fail(err, CCC_E_TYPE,
+                            "tensor '%s' is not used by the artifact: it was compiled for another model",
+                            a->args->tensors[k].name);
     }
     for (uint32_t i = 0; i < t->n_segments; i++) {
         const ccart_segment *s = &t->segment[i];
@@ -128,20 +144,25 @@ static ccc_status check_prepared(rt_attach *a, ccc_err *err)
     CCC_TRY(rt_ccw_open(&a->ccw, a->args->path, err));
     a->prepared = true;
     const ccart_target *t = a->w->code->target;
-    if (memcmp(a->ccw.layout_hash, t->layout_hash, sizeof t->layout_hash) != 0 || a->ccw.data_B != a->w->size_B)
-        return ccc_fail(err, CCC_E_TYPE, "'%s' was prepared for another artifact or target; prepare it again", a->args->path);
+    if (memcmp(a->ccw.layout_hash, t->layout_hash, sizeof t->layout_hash) != 0 ||
+        a->ccw.data_B != a->w->size_B)
+        return ccc_fail(err, CCC_E_TYPE, "'%s' was prepared for another artifact or target; prepare it again",
+                        a->args->path);
     return CCC_OK;
 }
 
 static ccc_status check_source(rt_attach *a, ccc_err *err)
 {
     const cccrt_weights_args *g = a->args;
-    if (!!g->path + !!g->random + !!g->tensors != 1) return ccc_fail(err, CCC_E_ARG, "cccrt_weights_args: give one of path, random and tensors");
+    if (!!g->path + !!g->random + !!g->tensors != 1)
+        return ccc_fail(err, CCC_E_ARG, "cccrt_weights_args: give one of path, random and tensors");
     if (g->random) {
         const ccart_target *t = a->w->code->target;
         for (uint32_t i = 0; i < t->n_segments; i++)
             if (*t->segment[i].source && t->segment[i].random_program == UINT32_MAX)
-                return ccc_fail(err, CCC_E_UNSUPPORTED, "the artifact cannot make random weights: it has no program for '%s'", t->segment[i].source);
+                return ccc_fail(err, CCC_E_UNSUPPORTED,
+                                "the artifact cannot make random weights: it has no program for '%s'",
+                                t->segment[i].source);
         return CCC_OK;
     }
     if (g->tensors) return places_given(a, err);
@@ -156,8 +177,9 @@ static ccc_status check_memory(const rt_attach *a, ccc_err *err)
     if (d->is_cuda && !a->args->random) want_B += rt_attach_staging_B(a->w->code->target);
     CCC_TRY(d->backend->memory(d, &free_B, &total_B, err));
     if (want_B > free_B)
-        return ccc_fail(err, CCC_E_NOMEM, "the weights need %llu bytes, device '%s' has %llu free of %llu", (unsigned long long)want_B, d->name,
-                        (unsigned long long)free_B, (unsigned long long)total_B);
+        return ccc_fail(err, CCC_E_NOMEM, "the weights need %llu bytes, device '%s' has %llu free of %llu",
+                        (unsigned long long)want_B, d->name, (unsigned long long)free_B,
+                        (unsigned long long)total_B);
     return CCC_OK;
 }
 
@@ -167,7 +189,8 @@ static ccc_status load_programs(const rt_attach *a, ccc_err *err)
     for (uint32_t i = 0; i < c->target->n_segments && !a->prepared; i++) {
         const ccart_segment *s = &c->target->segment[i];
         uint32_t p = a->args->random && *s->source ? s->random_program : s->load_program;
-        if (p != UINT32_MAX && !(s->plain && !a->args->random)) CCC_TRY(rt_code_need(c, &c->target->load[p], err));
+        if (p != UINT32_MAX && !(s->plain && !a->args->random))
+            CCC_TRY(rt_code_need(c, &c->target->load[p], err));
     }
     return CCC_OK;
 }
@@ -188,7 +211,8 @@ static ccc_status attach(rt_attach *a, ccc_err *err)
     return rt_attach_run(a, err);
 }
 
-ccc_status cccrt_weights_attach(cccrt_weights **out, const cccrt_artifact *a, cccrt_device *d, const cccrt_weights_args *args, ccc_err *err)
+ccc_status cccrt_weights_attach(cccrt_weights **out, const cccrt_artifact *a, cccrt_device *d,
+                                const cccrt_weights_args *args, ccc_err *err)
 {
     double start = rt_now_ms();
     cccrt_weights_args g;
@@ -232,10 +256,15 @@ void cccrt_weights_close(cccrt_weights *w)
 ccc_status cccrt_weights_get(const cccrt_weights *w, uint32_t i, cccrt_tensor *out, ccc_err *err)
 {
     const ccart_target *t = w->code->target;
-    if (i >= t->n_weights) return ccc_fail(err, CCC_E_ARG, "there are %u weights, not %u", t->n_weights, i + 1);
+    if (i >= t->n_weights)
+        return ccc_fail(err, CCC_E_ARG, "there are %u weights, not %u", t->n_weights, i + 1);
     const ccart_weight *x = &t->weight[i];
-    *out = (cccrt_tensor){.name = x->name, .dtype = ccart_dtype_name(x->dtype), .rank = x->rank, .data = w->base + w->at_B[i],
-                          .data_B = (size_t)x->size_B, .on_device = 1};
+    *out = (cccrt_tensor){.name = x->name,
+                          .dtype = ccart_dtype_name(x->dtype),
+                          .rank = x->rank,
+                          .data = w->base + w->at_B[i],
+                          .data_B = (size_t)x->size_B,
+                          .on_device = 1};
     memcpy(out->shape, x->dim, sizeof out->shape);
     return CCC_OK;
 }

@@ -29,11 +29,11 @@ typedef struct handle { /* first member of each object; objects are kept until t
     bool dead;
 } handle;
 
-#define X(name, symbol, params) cu_result symbol params; /* declared from the same list that libcccrt uses   \
-                                                          */
-CU_ENTRY_POINTS(X)
-CU_OPTIONAL_POINTS(X)
+/* clang-format off */
+#define X(name, symbol, params) cu_result symbol params; /* declared from the list that libcccrt uses */
+CU_ENTRY_POINTS(X) CU_OPTIONAL_POINTS(X)
 #undef X
+    /* clang-format on */
 
     /* Begins a call: takes the lock, writes its name, and says whether it is to fail. Every entry point ends
        with fake_end. */

@@ -1,4 +1,5 @@
-/* Numbers and structs that the runtime repeats because it depends on nothing else: they must be those of the rest of the project. */
+/* Numbers and structs that the runtime repeats because it depends on nothing else: they must be those of the
+ * rest of the project. */
 #include "../../ir/ir.h"
 #include "../../compiler/kernels/abi.h"
 #include "../../runtime/rt.h"
@@ -26,7 +27,10 @@ SAME_NUMBER(sizeof(tmap_t), 128);
 
 Test(contract, element_types)
 {
-    static const struct { const char *name; unsigned bytes, elems; } want[] = {
+    static const struct {
+        const char *name;
+        unsigned bytes, elems;
+    } want[] = {
 #define X(e, text, bytes, elems) {text, bytes, elems},
         CCC_DTYPES(X)
 #undef X
@@ -37,7 +41,9 @@ Test(contract, element_types)
         cr_assert_eq(ccart_dtype_find(want[i].name), i);
         cr_assert(ccart_storage_B(i, 6 * want[i].elems, &size_B) && size_B == 6 * want[i].bytes);
         uint32_t block_B, elems;
-        if (cccrt_dtype_size(i, &block_B, &elems)) cr_assert(block_B == want[i].bytes && elems == want[i].elems && strcmp(cccrt_dtype_text(i), want[i].name) == 0);
+        if (cccrt_dtype_size(i, &block_B, &elems))
+            cr_assert(block_B == want[i].bytes && elems == want[i].elems &&
+                      strcmp(cccrt_dtype_text(i), want[i].name) == 0);
     }
     cr_assert_null(ccart_dtype_name(CCC_N_DTYPES));
 }

@@ -1,4 +1,5 @@
-/* The runtime on the CPU with the hand-made artifact: weights from every source, steps, advance, limits, reports, errors. */
+/* The runtime on the CPU with the hand-made artifact: weights from every source, steps, advance, limits,
+ * reports, errors. */
 #include "runtime_make.h"
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -7,16 +8,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define OK(call)                                                                                               \
-    do {                                                                                                       \
-        ccc_err err = {0};                                                                                     \
-        cr_assert_eq((call), CCC_OK, #call ": %s", err.msg);                                                   \
+#define OK(call)                                                                                             \
+    do {                                                                                                     \
+        ccc_err err = {0};                                                                                   \
+        cr_assert_eq((call), CCC_OK, #call ": %s", err.msg);                                                 \
     } while (0)
-#define FAILS(code_, text, call)                                                                               \
-    do {                                                                                                       \
-        ccc_err err = {0};                                                                                     \
-        cr_assert_eq((call), (code_), #call);                                                                  \
-        cr_assert(strstr(err.msg, text) && !strchr(err.msg, '\n'), "%s", err.msg);                             \
+#define FAILS(code_, text, call)                                                                             \
+    do {                                                                                                     \
+        ccc_err err = {0};                                                                                   \
+        cr_assert_eq((call), (code_), #call);                                                                \
+        cr_assert(strstr(err.msg, text) && !strchr(err.msg, '\n'), "%s", err.msg);                           \
     } while (0)
 
 static uint16_t embed[VOCAB * HIDDEN], rows_a[2 * HIDDEN], rows_b[4 * HIDDEN];
@@ -48,14 +49,21 @@ static void check_weights(cccrt_weights *w)
     cr_assert(memcmp(t.data, embed, sizeof embed) == 0);
     OK(cccrt_weights_get(w, 1, &t, &err));
     const uint16_t *ab = t.data;
-    for (int i = 0; i < 6 * HIDDEN; i++) cr_assert_eq(ab[i], (i < 2 * HIDDEN ? 101 + i : 201 + i - 2 * HIDDEN));
+    for (int i = 0; i < 6 * HIDDEN; i++)
+        cr_assert_eq(ab[i], (i < 2 * HIDDEN ? 101 + i : 201 + i - 2 * HIDDEN));
     OK(cccrt_weights_get(w, 2, &t, &err));
     cr_assert_eq(((const float *)t.data)[3], 8.0f);
     cr_assert_str_eq(t.dtype, "f32");
     FAILS(CCC_E_ARG, "3 weights", cccrt_weights_get(w, 3, &t, &err));
 }
 
-typedef struct { cccrt_artifact *a; cccrt_device *d; cccrt_weights *w; cccrt_kv_cache *kv; cccrt_session *s; } all;
+typedef struct {
+    cccrt_artifact *a;
+    cccrt_device *d;
+    cccrt_weights *w;
+    cccrt_kv_cache *kv;
+    cccrt_session *s;
+} all;
 
 static all make_all(void)
 {
@@ -111,7 +119,8 @@ Test(cpu, weights_that_do_not_fit)
     FAILS(CCC_E_TYPE, "tensor 'extra' is not used", cccrt_weights_attach(&w, a, d, &g, &err));
     g.n_tensors = 3;
     t[1].shape[0] = 1, t[1].data_B /= 2;
-    FAILS(CCC_E_TYPE, "tensor 'a' has shape [1,8], the artifact was compiled for [2,8]", cccrt_weights_attach(&w, a, d, &g, &err));
+    FAILS(CCC_E_TYPE, "tensor 'a' has shape [1,8], the artifact was compiled for [2,8]",
+          cccrt_weights_attach(&w, a, d, &g, &err));
     tensors(t);
     t[0].dtype = "f16";
     FAILS(CCC_E_TYPE, "is f16", cccrt_weights_attach(&w, a, d, &g, &err));
@@ -134,8 +143,10 @@ static void write_safetensors(const char *path, const char *extra)
     cccrt_tensor t[3];
     tensors(t);
     int n = snprintf(header, sizeof header,
-                     "{\"embed\":{\"dtype\":\"BF16\",\"shape\":[16,8],\"data_offsets\":[0,256]},\"a\":{\"dtype\":\"BF16\",\"shape\":[2,8],\"data_offsets\":[256,288]},"
-                     "\"b\":{\"dtype\":\"BF16\",\"shape\":[4,8],\"data_offsets\":[288,352]}%s}", extra);
+                     "{\"embed\":{\"dtype\":\"BF16\",\"shape\":[16,8],\"data_offsets\":[0,256]},\"a\":{"
+                     "\"dtype\":\"BF16\",\"shape\":[2,8],\"data_offsets\":[256,288]},"
+                     "\"b\":{\"dtype\":\"BF16\",\"shape\":[4,8],\"data_offsets\":[288,352]}%s}",
+                     extra);
     uint64_t size = (uint64_t)n;
     FILE *f = fopen(path, "wb");
     cr_assert(f);
@@ -207,10 +218,20 @@ static int32_t sum_of(int32_t id, int64_t position)
 Test(cpu, steps)
 {
     all x = make_all();
-    int32_t ids[] = {3, 1, 4, 1, 5}, starts[] = {0, 3, 5}, lens[] = {3, 2}, table[] = {2, 0, 0, 0, 5, 0, 0, 0}, rows[] = {2, 4}, sums[5], next[2];
+    int32_t ids[] = {3, 1, 4, 1, 5}, starts[] = {0, 3, 5}, lens[] = {3, 2},
+            table[] = {2, 0, 0, 0, 5, 0, 0, 0}, rows[] = {2, 4}, sums[5], next[2];
     int64_t positions[] = {0, 1, 2, 0, 1}, slots[] = {32, 33, 34, 80, 81};
-    cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 5, .n_seqs = 2, .n_logits = 2, .token_ids = ids, .positions = positions, .query_start_loc = starts,
-                         .seq_lens = lens, .block_table = table, .slot_mapping = slots, .logits_indices = rows};
+    cccrt_step_args g = {.size_B = sizeof g,
+                         .n_tokens = 5,
+                         .n_seqs = 2,
+                         .n_logits = 2,
+                         .token_ids = ids,
+                         .positions = positions,
+                         .query_start_loc = starts,
+                         .seq_lens = lens,
+                         .block_table = table,
+                         .slot_mapping = slots,
+                         .logits_indices = rows};
     OK(cccrt_step(x.s, &g, NULL, &err));
     OK(cccrt_session_read(x.s, "sums", sums, 0, sizeof sums, NULL, &err));
     for (int i = 0; i < 5; i++) cr_assert_eq(sums[i], sum_of(ids[i], positions[i]));
@@ -223,8 +244,16 @@ Test(cpu, steps)
     OK(cccrt_session_buffer(x.s, "next_tokens", &p, &n, &err));
     int32_t lens1[] = {4, 3}, rows1[] = {0, 1};
     int64_t pos1[] = {3, 2}, slots1[] = {35, 82};
-    cccrt_step_args h = {.size_B = sizeof h, .n_tokens = 2, .n_seqs = 2, .n_logits = 2, .token_ids = next, .positions = pos1, .seq_lens = lens1,
-                         .block_table = table, .slot_mapping = slots1, .logits_indices = rows1};
+    cccrt_step_args h = {.size_B = sizeof h,
+                         .n_tokens = 2,
+                         .n_seqs = 2,
+                         .n_logits = 2,
+                         .token_ids = next,
+                         .positions = pos1,
+                         .seq_lens = lens1,
+                         .block_table = table,
+                         .slot_mapping = slots1,
+                         .logits_indices = rows1};
     OK(cccrt_step(x.s, &h, NULL, &err));
     OK(cccrt_advance(x.s, 2, NULL, &err));
     int64_t pos2[2], slots2[2];
@@ -241,14 +270,24 @@ Test(cpu, steps)
 Test(cpu, arguments_out_of_range)
 {
     all x = make_all();
-    int32_t ids[] = {3, 1}, starts[] = {0, 1, 2}, lens[] = {3, 2}, table[] = {2, 0, 0, 0, 5, 0, 0, 0}, rows[] = {0, 1};
+    int32_t ids[] = {3, 1}, starts[] = {0, 1, 2}, lens[] = {3, 2}, table[] = {2, 0, 0, 0, 5, 0, 0, 0},
+            rows[] = {0, 1};
     int64_t positions[] = {0, 1}, slots[] = {32, -1};
-    cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 2, .n_seqs = 2, .n_logits = 2, .token_ids = ids, .positions = positions, .query_start_loc = starts,
-                         .seq_lens = lens, .block_table = table, .slot_mapping = slots, .logits_indices = rows};
+    cccrt_step_args g = {.size_B = sizeof g,
+                         .n_tokens = 2,
+                         .n_seqs = 2,
+                         .n_logits = 2,
+                         .token_ids = ids,
+                         .positions = positions,
+                         .query_start_loc = starts,
+                         .seq_lens = lens,
+                         .block_table = table,
+                         .slot_mapping = slots,
+                         .logits_indices = rows};
     OK(cccrt_step(x.s, &g, NULL, &err));
-#define STEP_FAILS(text, place, bad, good)                                                                     \
-    place = bad;                                                                                               \
-    FAILS(CCC_E_ARG, text, cccrt_step(x.s, &g, NULL, &err));                                                   \
+#define STEP_FAILS(text, place, bad, good)                                                                   \
+    place = bad;                                                                                             \
+    FAILS(CCC_E_ARG, text, cccrt_step(x.s, &g, NULL, &err));                                                 \
     place = good
     STEP_FAILS("token_ids[1] is 16", ids[1], 16, 1);
     STEP_FAILS("token_ids[0] is -1", ids[0], -1, 3);
@@ -283,7 +322,8 @@ Test(cpu, kernels_report_what_they_clamped)
     ((int32_t *)p)[1] = 99;
     cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 2, .n_seqs = 2};
     OK(cccrt_step(x.s, &g, NULL, &err));
-    FAILS(CCC_E_ARG, "number 1 had the value 99", cccrt_step(x.s, &g, NULL, &err)); /* the next step says so */
+    FAILS(CCC_E_ARG, "number 1 had the value 99",
+          cccrt_step(x.s, &g, NULL, &err)); /* the next step says so */
     OK(cccrt_step(x.s, &g, NULL, &err));
     FAILS(CCC_E_ARG, "a token id", cccrt_check(x.s, NULL, &err));
     ((int32_t *)p)[1] = 1;
@@ -301,7 +341,12 @@ Test(cpu, bindings)
     int32_t rows[] = {0, 1};
     ids[0] = 1, ids[1] = 2;
     int32_t first = sum_of(1, 0) % VOCAB;
-    cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 2, .n_seqs = 2, .n_logits = 2, .positions = positions, .logits_indices = rows};
+    cccrt_step_args g = {.size_B = sizeof g,
+                         .n_tokens = 2,
+                         .n_seqs = 2,
+                         .n_logits = 2,
+                         .positions = positions,
+                         .logits_indices = rows};
     OK(cccrt_step(x.s, &g, NULL, &err));
     cr_assert_eq(ids[0], first, "each step feeds the next");
     cccrt_binding bad[] = {{"token_ids", small, sizeof small}}, none[] = {{"tokens", ids, sizeof ids}};
@@ -328,12 +373,17 @@ Test(cpu, sessions_that_do_not_fit)
     g.kv = cccrt_kv_describe(x.kv);
     g.size_B = 4;
     FAILS(CCC_E_ARG, "size_B is 4", cccrt_session_create(&s, x.a, x.w, &g, &err));
-    struct { cccrt_session_args a; uint64_t later; } newer = {.a = {.size_B = sizeof newer, .kv = g.kv}};
+    struct {
+        cccrt_session_args a;
+        uint64_t later;
+    } newer = {.a = {.size_B = sizeof newer, .kv = g.kv}};
     OK(cccrt_session_create(&s, x.a, x.w, &newer.a, &err));
     cccrt_session_close(s);
     newer.later = 1;
     FAILS(CCC_E_VERSION, "does not know", cccrt_session_create(&s, x.a, x.w, &newer.a, &err));
-    g = (cccrt_session_args){.size_B = offsetof(cccrt_session_args, max_blocks_per_seq), .kv = g.kv, .graphs = 77}; /* an older caller's struct ends before */
+    g = (cccrt_session_args){.size_B = offsetof(cccrt_session_args, max_blocks_per_seq),
+                             .kv = g.kv,
+                             .graphs = 77}; /* an older caller's struct ends before */
     OK(cccrt_session_create(&s, x.a, x.w, &g, &err));
     cccrt_session_close(s);
     close_all(&x);
@@ -364,7 +414,8 @@ Test(cpu, measuring)
     uint32_t n;
     double ms, us;
     OK(cccrt_time_nodes(x.s, &g, 3, t, 8, &n, &err));
-    cr_assert(n == 4 && strcmp(t[1].kernel, "sum") == 0 && t[1].weight_B == sizeof embed && strcmp(t[0].kernel, "memset") == 0);
+    cr_assert(n == 4 && strcmp(t[1].kernel, "sum") == 0 && t[1].weight_B == sizeof embed &&
+              strcmp(t[0].kernel, "memset") == 0);
     OK(cccrt_time_chain(x.s, 2, 5, &ms, &us, &err));
     cr_assert(ms > 0 && us > 0);
     FAILS(CCC_E_ARG, "too small", cccrt_time_read(x.s, 100, &ms, &err));
@@ -377,7 +428,9 @@ Test(cpu, info_and_memory)
     char *json;
     OK(cccrt_artifact_verify(a, &err));
     OK(cccrt_artifact_info(&json, a, &err));
-    cr_assert(strstr(json, "\"format\":\"1.0\"") && strstr(json, "\"test \\\"quoted\\\"\\u000a\"") && strstr(json, "\"mode\":\"decode\""), "%s", json);
+    cr_assert(strstr(json, "\"format\":\"1.0\"") && strstr(json, "\"test \\\"quoted\\\"\\u000a\"") &&
+                  strstr(json, "\"mode\":\"decode\""),
+              "%s", json);
     cccrt_free(json);
     cccrt_memory m = {.size_B = sizeof m};
     OK(cccrt_artifact_memory(&m, a, "sm_90a", 8, &err));
@@ -385,7 +438,8 @@ Test(cpu, info_and_memory)
     FAILS(CCC_E_ARG, "no target 'x'", cccrt_artifact_memory(&m, a, "x", 8, &err));
     cccrt_model model = {.size_B = sizeof model};
     cccrt_artifact_model(a, &model);
-    cr_assert(model.vocab == VOCAB && strcmp(model.kv_layout, "nhd") == 0 && model.n_sizes == 4 && model.sizes[3] == 8);
+    cr_assert(model.vocab == VOCAB && strcmp(model.kv_layout, "nhd") == 0 && model.n_sizes == 4 &&
+              model.sizes[3] == 8);
     cr_assert_str_eq(cccrt_artifact_fact(a, "rope_theta"), "10000");
     cr_assert_null(cccrt_artifact_fact(a, "nothing"));
     cr_assert_str_eq(cccrt_artifact_target(a, 1), "sm_90a");

@@ -1,5 +1,5 @@
-/* The CUDA path against the fake driver: which calls are made, with which addresses, and what happens when the device is not as wished.
- * CCC_UPDATE=1 in the environment rewrites the expected log. */
+/* The CUDA path against the fake driver: which calls are made, with which addresses, and what happens when
+ * the device is not as wished. CCC_UPDATE=1 in the environment rewrites the expected log. */
 #include "runtime_make.h"
 #include <criterion/criterion.h>
 #include <dlfcn.h>
@@ -8,16 +8,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#define OK(call)                                                                                               \
-    do {                                                                                                       \
-        ccc_err err = {0};                                                                                     \
-        cr_assert_eq((call), CCC_OK, #call ": %s", err.msg);                                                   \
+#define OK(call)                                                                                             \
+    do {                                                                                                     \
+        ccc_err err = {0};                                                                                   \
+        cr_assert_eq((call), CCC_OK, #call ": %s", err.msg);                                                 \
     } while (0)
-#define FAILS(code_, text, call)                                                                               \
-    do {                                                                                                       \
-        ccc_err err = {0};                                                                                     \
-        cr_assert_eq((call), (code_), #call);                                                                  \
-        cr_assert(strstr(err.msg, text) && !strchr(err.msg, '\n'), "%s", err.msg);                             \
+#define FAILS(code_, text, call)                                                                             \
+    do {                                                                                                     \
+        ccc_err err = {0};                                                                                   \
+        cr_assert_eq((call), (code_), #call);                                                                \
+        cr_assert(strstr(err.msg, text) && !strchr(err.msg, '\n'), "%s", err.msg);                           \
     } while (0)
 
 static char log_path[] = "/tmp/ccc-fake-XXXXXX";
@@ -56,13 +56,20 @@ static unsigned logged(const char *what)
     return n;
 }
 
-typedef struct { cccrt_artifact *a; cccrt_device *d; cccrt_weights *w; cccrt_kv_cache *kv; cccrt_session *s; } all;
+typedef struct {
+    cccrt_artifact *a;
+    cccrt_device *d;
+    cccrt_weights *w;
+    cccrt_kv_cache *kv;
+    cccrt_session *s;
+} all;
 
 static all make_all(int graphs)
 {
     all x = {.a = make_open(0), .d = make_device("cuda")};
     for (int i = 0; i < VOCAB * HIDDEN; i++) embed[i] = (uint16_t)i;
-    cccrt_tensor t[] = {{"embed", "bf16", 2, {VOCAB, HIDDEN}, embed, sizeof embed, 0}, {"a", "bf16", 2, {2, HIDDEN}, rows_ab, 2 * HIDDEN * 2, 0},
+    cccrt_tensor t[] = {{"embed", "bf16", 2, {VOCAB, HIDDEN}, embed, sizeof embed, 0},
+                        {"a", "bf16", 2, {2, HIDDEN}, rows_ab, 2 * HIDDEN * 2, 0},
                         {"b", "bf16", 2, {4, HIDDEN}, rows_ab, 4 * HIDDEN * 2, 0}};
     cccrt_weights_args g = {.size_B = sizeof g, .tensors = t, .n_tensors = 3};
     OK(cccrt_weights_attach(&x.w, x.a, x.d, &g, &err));
@@ -83,10 +90,20 @@ static void close_all(all *x)
 
 static ccc_status decode(cccrt_session *s, int64_t n, ccc_err *err)
 {
-    int32_t ids[8] = {1, 2, 3, 4, 5, 6, 7, 8}, lens[8] = {4, 4, 4, 4, 4, 4, 4, 4}, table[8 * 4] = {0}, rows[8] = {0, 1, 2, 3, 4, 5, 6, 7}, starts[9] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+    int32_t ids[8] = {1, 2, 3, 4, 5, 6, 7, 8}, lens[8] = {4, 4, 4, 4, 4, 4, 4, 4}, table[8 * 4] = {0},
+            rows[8] = {0, 1, 2, 3, 4, 5, 6, 7}, starts[9] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
     int64_t positions[8] = {3, 3, 3, 3, 3, 3, 3, 3}, slots[8] = {3, 3, 3, 3, 3, 3, 3, 3};
-    cccrt_step_args g = {.size_B = sizeof g, .n_tokens = n, .n_seqs = n, .n_logits = n, .token_ids = ids, .positions = positions, .seq_lens = lens, .block_table = table,
-                         .slot_mapping = slots, .logits_indices = rows, .query_start_loc = starts};
+    cccrt_step_args g = {.size_B = sizeof g,
+                         .n_tokens = n,
+                         .n_seqs = n,
+                         .n_logits = n,
+                         .token_ids = ids,
+                         .positions = positions,
+                         .seq_lens = lens,
+                         .block_table = table,
+                         .slot_mapping = slots,
+                         .logits_indices = rows,
+                         .query_start_loc = starts};
     return cccrt_step(s, &g, NULL, err);
 }
 
@@ -132,11 +149,14 @@ Test(cuda, padding_to_a_captured_size)
     OK(cccrt_session_read(x.s, "seq_lens", lens, 0, sizeof lens, NULL, &err));
     OK(cccrt_session_read(x.s, "logits_indices", rows, 0, sizeof rows, NULL, &err));
     OK(cccrt_session_read(x.s, "query_start_loc", starts, 0, sizeof starts, NULL, &err));
-    cr_assert(slots[2] == 3 && slots[3] == -1 && slots[4] == -1 && lens[2] == 4 && lens[3] == 0 && rows[2] == 2 && rows[3] == 2);
-    /* on the device now: 3 sequences again may be padded, 2 not (the third is a real one), 4 may (the fourth is the caller's business) */
+    cr_assert(slots[2] == 3 && slots[3] == -1 && slots[4] == -1 && lens[2] == 4 && lens[3] == 0 &&
+              rows[2] == 2 && rows[3] == 2);
+    /* on the device now: 3 sequences again may be padded, 2 not (the third is a real one), 4 may (the fourth
+     * is the caller's business) */
     unsigned before = logged("cuGraphLaunch");
     for (int64_t n = 2; n <= 4; n++) {
-        cccrt_step_args g = {.size_B = sizeof g, .n_tokens = n, .n_seqs = n, .n_logits = n, .max_query_len = 1};
+        cccrt_step_args g = {
+            .size_B = sizeof g, .n_tokens = n, .n_seqs = n, .n_logits = n, .max_query_len = 1};
         OK(cccrt_step(x.s, &g, NULL, &err));
         unsigned now = logged("cuGraphLaunch");
         cr_assert_eq(now - before, 1); /* 2 is a captured size itself */
@@ -158,7 +178,8 @@ Test(cuda, one_transfer_a_step)
 {
     start_log();
     all x = make_all(CCCRT_GRAPHS_ALL);
-    unsigned copies = logged("cuMemcpyAsync"), syncs = logged("Synchronize"), allocations = logged("cuMemAlloc") + logged("cuMemHostAlloc");
+    unsigned copies = logged("cuMemcpyAsync"), syncs = logged("Synchronize"),
+             allocations = logged("cuMemAlloc") + logged("cuMemHostAlloc");
     for (int i = 0; i < 50; i++) OK(decode(x.s, 8, &err));
     cr_assert_eq(logged("cuMemcpyAsync") - copies, 50);
     cr_assert_eq(logged("Synchronize"), syncs);
@@ -233,7 +254,8 @@ Test(cuda, wrong_device)
     cccrt_artifact *a = make_open(0);
     cccrt_device *d = make_device("cuda");
     const char *target;
-    FAILS(CCC_E_DEVICE, "compute capability 9.0, 'Fake GPU' has 8.9", cccrt_device_can_run(&target, d, a, &err));
+    FAILS(CCC_E_DEVICE, "compute capability 9.0, 'Fake GPU' has 8.9",
+          cccrt_device_can_run(&target, d, a, &err));
     cccrt_device_close(d);
     setenv("FAKE_CUDA_CC", "90", 1);
     setenv("FAKE_CUDA_DRIVER", "11080", 1);
@@ -300,7 +322,8 @@ Test(cuda, measuring)
     close_all(&x);
 }
 
-/* Artifacts with changed bytes and right hashes, as far as they are valid: whatever reaches the driver points into live memory. */
+/* Artifacts with changed bytes and right hashes, as far as they are valid: whatever reaches the driver points
+ * into live memory. */
 Test(cuda, hostile_artifacts, .timeout = 600)
 {
     start_log();
@@ -313,7 +336,8 @@ Test(cuda, hostile_artifacts, .timeout = 600)
     for (int i = 0; i < (getenv("CCC_TEST_LONG") ? 200000 : 3000); i++) {
         memcpy(b, raw, size_B);
         seed = seed * 6364136223846793005u + 1442695040888963407u;
-        b[64 + (seed >> 20) % (size_B - 80)] = seed >> 60 & 1 ? (uint8_t)(seed >> 48) : (uint8_t)(seed >> 48 & 3);
+        b[64 + (seed >> 20) % (size_B - 80)] =
+            seed >> 60 & 1 ? (uint8_t)(seed >> 48) : (uint8_t)(seed >> 48 & 3);
         make_seal(b, size_B);
         cccrt_artifact *a = NULL;
         cccrt_weights *w = NULL;
@@ -323,7 +347,8 @@ Test(cuda, hostile_artifacts, .timeout = 600)
         cccrt_weights_args g = {.size_B = sizeof g, .random = 1};
         if (cccrt_artifact_open_memory(&a, b, size_B, NULL, NULL) != CCC_OK) continue;
         if (cccrt_artifact_memory(&m, a, NULL, 2, NULL) == CCC_OK && m.io + m.arena + m.weights < 1 << 26) {
-            if (cccrt_weights_attach(&w, a, d, &g, NULL) == CCC_OK && cccrt_kv_alloc(&kv, a, d, 2, NULL) == CCC_OK) {
+            if (cccrt_weights_attach(&w, a, d, &g, NULL) == CCC_OK &&
+                cccrt_kv_alloc(&kv, a, d, 2, NULL) == CCC_OK) {
                 cccrt_session_args sa = {.size_B = sizeof sa, .kv = cccrt_kv_describe(kv)};
                 cccrt_step_args mixed = {.size_B = sizeof mixed, .n_tokens = 5, .n_seqs = 2, .n_logits = 2};
                 if (cccrt_session_create(&s, a, w, &sa, NULL) == CCC_OK) {

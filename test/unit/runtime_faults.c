@@ -1,5 +1,6 @@
-/* The n-th call of the driver fails, for every n until all succeed, with "out of memory" and with a fault that loses the context: each time
- * a clear error, nothing left behind, and a second try works. One process for each n; the leak checker looks at it when it exits. */
+/* The n-th call of the driver fails, for every n until all succeed, with "out of memory" and with a fault
+ * that loses the context: each time a clear error, nothing left behind, and a second try works. One process
+ * for each n; the leak checker looks at it when it exits. */
 #include "runtime_make.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,19 +9,31 @@
 #include <unistd.h>
 
 static char log_path[] = "/tmp/ccc-fake-XXXXXX";
-typedef struct { cccrt_artifact *a; cccrt_device *d; cccrt_weights *w; cccrt_kv_cache *kv; cccrt_session *s; } all;
+typedef struct {
+    cccrt_artifact *a;
+    cccrt_device *d;
+    cccrt_weights *w;
+    cccrt_kv_cache *kv;
+    cccrt_session *s;
+} all;
 
 static ccc_status use(all *x, ccc_err *err)
 {
     static uint16_t embed[VOCAB * HIDDEN], rows[6 * HIDDEN];
-    cccrt_tensor t[] = {{"embed", "bf16", 2, {VOCAB, HIDDEN}, embed, sizeof embed, 0}, {"a", "bf16", 2, {2, HIDDEN}, rows, 2 * HIDDEN * 2, 0},
+    cccrt_tensor t[] = {{"embed", "bf16", 2, {VOCAB, HIDDEN}, embed, sizeof embed, 0},
+                        {"a", "bf16", 2, {2, HIDDEN}, rows, 2 * HIDDEN * 2, 0},
                         {"b", "bf16", 2, {4, HIDDEN}, rows, 4 * HIDDEN * 2, 0}};
     cccrt_device_args da = {.size_B = sizeof da, .kind = "cuda"};
     cccrt_weights_args wa = {.size_B = sizeof wa, .tensors = t, .n_tensors = 3};
     cccrt_session_args sa = {.size_B = sizeof sa, .graphs = CCCRT_GRAPHS_ALL};
     int32_t ids[] = {1, 2, 3}, back[3];
     int64_t positions[] = {0, 0, 0};
-    cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 3, .n_seqs = 3, .n_logits = 3, .token_ids = ids, .positions = positions};
+    cccrt_step_args g = {.size_B = sizeof g,
+                         .n_tokens = 3,
+                         .n_seqs = 3,
+                         .n_logits = 3,
+                         .token_ids = ids,
+                         .positions = positions};
     cccrt_step_args mixed = {.size_B = sizeof mixed, .n_tokens = 5, .n_seqs = 2, .n_logits = 2};
     if (!x->a) x->a = make_open(0);
     if (!x->d) CCC_TRY(cccrt_device_open(&x->d, &da, err));
@@ -83,10 +96,13 @@ static int left_behind(int code, int *reached)
     *reached = 0;
     while (f && fgets(line, sizeof line, f)) {
         if (strstr(line, result)) {
-            *reached = 1; /* where giving something back is what fails, or entering the context to do so, it stays */
-            freeing = strstr(line, "cuCtxPush") || strstr(line, "Destroy") || strstr(line, "Free") || strstr(line, "Unload") || strstr(line, "Release");
+            *reached =
+                1; /* where giving something back is what fails, or entering the context to do so, it stays */
+            freeing = strstr(line, "cuCtxPush") || strstr(line, "Destroy") || strstr(line, "Free") ||
+                      strstr(line, "Unload") || strstr(line, "Release");
         }
-        if (code == 2 && !freeing && strncmp(line, "LEFT", 4) == 0) fputs(line, stderr), n++; /* a lost context takes everything with it */
+        if (code == 2 && !freeing && strncmp(line, "LEFT", 4) == 0)
+            fputs(line, stderr), n++; /* a lost context takes everything with it */
     }
     if (f) fclose(f);
     return n;
@@ -105,7 +121,8 @@ static int sweep(int code)
         }
         int result = WEXITSTATUS(status), reached, left = left_behind(code, &reached);
         if ((result != DONE && result != FAILED_WELL) || left) {
-            fprintf(stderr, "call %ld, error %d: result %d, %d kinds of things left\n", n, code, result, left);
+            fprintf(stderr, "call %ld, error %d: result %d, %d kinds of things left\n", n, code, result,
+                    left);
             return 1;
         }
         if (!reached) {

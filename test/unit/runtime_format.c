@@ -80,7 +80,8 @@ Test(format, versions)
     free(a);
 }
 
-/* Bytes of the content are changed and all hashes made right again: an error or a valid artifact, never a crash. */
+/* Bytes of the content are changed and all hashes made right again: an error or a valid artifact, never a
+ * crash. */
 Test(format, resealed_changes, .timeout = 600)
 {
     uint8_t *a;
@@ -107,23 +108,24 @@ Test(format, resealed_changes, .timeout = 600)
         ccart_validate(f, &err) == CCC_OK ? accepted++ : refused++;
         ccart_release(f);
     }
-    cr_assert(accepted > tries / 100 && refused > tries / 10, "%llu accepted, %llu refused", (unsigned long long)accepted, (unsigned long long)refused);
+    cr_assert(accepted > tries / 100 && refused > tries / 10, "%llu accepted, %llu refused",
+              (unsigned long long)accepted, (unsigned long long)refused);
     free(a);
     free(b);
 }
 
 /* ---- what validation refuses: one change each */
-#define REFUSED(change)                                                                                        \
-    do {                                                                                                       \
-        ccart_file f = *make_file();                                                                           \
-        ccart_target *host = &f.target[0], *cuda = &f.target[1];                                               \
-        ccart_program *p = &cuda->program[0];                                                                  \
-        ccc_err err = {0};                                                                                     \
-        (void)host, (void)p;                                                                                   \
-        cr_assert_eq(ccart_validate(&f, &err), CCC_OK, "%s", err.msg);                                         \
-        change;                                                                                                \
-        cr_assert_neq(ccart_validate(&f, &err), CCC_OK, "accepted: " #change);                                 \
-        cr_assert(*err.msg && !strchr(err.msg, '\n'));                                                         \
+#define REFUSED(change)                                                                                      \
+    do {                                                                                                     \
+        ccart_file f = *make_file();                                                                         \
+        ccart_target *host = &f.target[0], *cuda = &f.target[1];                                             \
+        ccart_program *p = &cuda->program[0];                                                                \
+        ccc_err err = {0};                                                                                   \
+        (void)host, (void)p;                                                                                 \
+        cr_assert_eq(ccart_validate(&f, &err), CCC_OK, "%s", err.msg);                                       \
+        change;                                                                                              \
+        cr_assert_neq(ccart_validate(&f, &err), CCC_OK, "accepted: " #change);                               \
+        cr_assert(*err.msg && !strchr(err.msg, '\n'));                                                       \
     } while (0)
 
 Test(format, validation)
@@ -144,8 +146,8 @@ Test(format, validation)
     REFUSED(p->node[1].first_param = UINT32_MAX);
     REFUSED(p->node[1].edge = CCART_EDGE_PROGRAMMATIC); /* its kernel does not wait */
     REFUSED(p->node[0].edge = CCART_EDGE_PROGRAMMATIC);
-    REFUSED(p->param[1].offset_B = 8);  /* overlaps the next one */
-    REFUSED(p->param[1].offset_B = 4);  /* unaligned */
+    REFUSED(p->param[1].offset_B = 8); /* overlaps the next one */
+    REFUSED(p->param[1].offset_B = 4); /* unaligned */
     REFUSED(p->param[1].offset_B = 1024);
     REFUSED(p->param[1].size_B = 4);
     REFUSED(p->param[1].index = 2);
@@ -213,9 +215,13 @@ Test(expr, arithmetic)
     cr_assert(evaluate((uint8_t[]){2, 0, 2, 1, CCART_X_SUB}, 5, &v) && v == 7);
     cr_assert(evaluate((uint8_t[]){2, 0, 2, 1, CCART_X_MIN, 2, 0, CCART_X_MUL}, 8, &v) && v == 30);
     cr_assert(evaluate((uint8_t[]){2, 0, 2, 1, CCART_X_MAX}, 5, &v) && v == 10);
-    cr_assert(evaluate((uint8_t[]){1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 1, CCART_X_CEILDIV}, 12, &v) && v == 0);
+    cr_assert(evaluate((uint8_t[]){1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 1, CCART_X_CEILDIV},
+                       12, &v) &&
+              v == 0);
     cr_assert(!evaluate((uint8_t[]){2, 0, 2, 2, CCART_X_CEILDIV}, 5, &v), "division by R = 0");
-    cr_assert(!evaluate((uint8_t[]){1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 2, 1, CCART_X_ADD}, 12, &v), "overflow");
+    cr_assert(
+        !evaluate((uint8_t[]){1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 2, 1, CCART_X_ADD}, 12, &v),
+        "overflow");
     cr_assert(!evaluate((uint8_t[]){1, 0, 0, 0, 0, 0, 0, 0, 0x40, 2, 0, CCART_X_MUL}, 12, &v), "overflow");
 }
 

@@ -1,9 +1,17 @@
-/* Kernels of the hand-made artifact, as machine code: functions in a section of their own that call nothing, copied out as a flat image.
- * This only works because the compiler needs no constants and no calls for them; real images come from the code generator. */
+/* Kernels of the hand-made artifact, as machine code: functions in a section of their own that call nothing,
+ * copied out as a flat image. This only works because the compiler needs no constants and no calls for them;
+ * real images come from the code generator. */
 #include "runtime_make.h"
 
-typedef struct { uint32_t block[3], grid[3]; uint32_t thread, n_threads; void *scratch; } host_ctx;
-#define KERNEL __attribute__((section("kernels"), used, noinline, optimize("O1", "no-tree-loop-distribute-patterns", "no-stack-protector"), no_sanitize("address", "undefined", "thread"))) static void
+typedef struct {
+    uint32_t block[3], grid[3];
+    uint32_t thread, n_threads;
+    void *scratch;
+} host_ctx;
+#define KERNEL                                                                                               \
+    __attribute__((section("kernels"), used, noinline,                                                       \
+                   optimize("O1", "no-tree-loop-distribute-patterns", "no-stack-protector"),                 \
+                   no_sanitize("address", "undefined", "thread"))) static void
 extern const uint8_t __start_kernels[], __stop_kernels[];
 
 KERNEL k_load(const load_args *a, const host_ctx *c) /* one block a row */
@@ -24,7 +32,8 @@ KERNEL k_sum(const sum_args *a, const host_ctx *c) /* one block a token */
 {
     int32_t t = (int32_t)c->block[0], id = a->ids[t], sum = (int32_t)a->positions[t];
     if (id < 0 || id >= a->vocab) {
-        if (!a->status[0]) a->status[2] = (uint32_t)id, a->status[1] = (uint32_t)t, a->status[0] = CCART_STATUS_BAD_TOKEN;
+        if (!a->status[0])
+            a->status[2] = (uint32_t)id, a->status[1] = (uint32_t)t, a->status[0] = CCART_STATUS_BAD_TOKEN;
         id = 0;
     }
     for (int32_t i = 0; i < HIDDEN; i++) sum += a->table[id * HIDDEN + i];
@@ -60,8 +69,10 @@ KERNEL k_read(const read_args *a, const host_ctx *c)
 
 void test_image(const uint8_t **data, size_t *size_B, uint32_t entry_B[N_KERNELS])
 {
-    const void *at[N_KERNELS] = {[K_LOAD] = (void *)k_load, [K_FILL] = (void *)k_fill, [K_SUM] = (void *)k_sum, [K_NEXT] = (void *)k_next,
-                                 [K_ADVANCE] = (void *)k_advance, [K_READ] = (void *)k_read, [K_MAP] = (void *)k_read};
+    const void *at[N_KERNELS] = {
+        [K_LOAD] = (void *)k_load, [K_FILL] = (void *)k_fill,       [K_SUM] = (void *)k_sum,
+        [K_NEXT] = (void *)k_next, [K_ADVANCE] = (void *)k_advance, [K_READ] = (void *)k_read,
+        [K_MAP] = (void *)k_read};
     *data = __start_kernels;
     *size_B = (size_t)(__stop_kernels - __start_kernels);
     for (int i = 0; i < N_KERNELS; i++) entry_B[i] = (uint32_t)((const uint8_t *)at[i] - __start_kernels);

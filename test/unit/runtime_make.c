@@ -10,7 +10,14 @@
 
 /* ---- a program being written */
 enum { MAX_E = 64, MAX_P = 64, MAX_N = 16 };
-typedef struct { ccart_program p; ccart_expr expr[MAX_E]; uint8_t code[MAX_E][40]; ccart_param param[MAX_P]; ccart_node node[MAX_N]; ccart_tmap tmap[2]; } builder;
+typedef struct {
+    ccart_program p;
+    ccart_expr expr[MAX_E];
+    uint8_t code[MAX_E][40];
+    ccart_param param[MAX_P];
+    ccart_node node[MAX_N];
+    ccart_tmap tmap[2];
+} builder;
 
 static uint32_t add_expr(builder *b, const uint8_t *code, uint32_t n)
 {
@@ -27,12 +34,20 @@ static uint32_t num(builder *b, int64_t v)
     return add_expr(b, c, 9);
 }
 
-static uint32_t var(builder *b, uint8_t v) { return add_expr(b, (uint8_t[]){CCART_X_VAR, v}, 2); }
+static uint32_t var(builder *b, uint8_t v)
+{
+    return add_expr(b, (uint8_t[]){CCART_X_VAR, v}, 2);
+}
 
 static void arg(builder *b, uint8_t kind, size_t offset_B, uint32_t index, int64_t value)
 {
     bool e = kind == CCART_P_EXPR || kind == CCART_P_ARENA;
-    b->param[b->p.n_params++] = (ccart_param){.kind = kind, .size_B = kind == CCART_P_TMAP ? 128 : 8, .offset_B = (uint16_t)offset_B, .index = e ? 0 : index, .value = value, .expr = e ? index : 0};
+    b->param[b->p.n_params++] = (ccart_param){.kind = kind,
+                                              .size_B = kind == CCART_P_TMAP ? 128 : 8,
+                                              .offset_B = (uint16_t)offset_B,
+                                              .index = e ? 0 : index,
+                                              .value = value,
+                                              .expr = e ? index : 0};
 }
 
 static void arg4(builder *b, size_t offset_B, uint32_t expr)
@@ -44,8 +59,13 @@ static void arg4(builder *b, size_t offset_B, uint32_t expr)
 static void node(builder *b, uint8_t kind, uint32_t kernel, uint32_t grid, uint32_t first, bool programmatic)
 {
     uint32_t one = num(b, 1);
-    b->node[b->p.n_nodes++] = (ccart_node){.kind = kind, .edge = programmatic, .kernel = kernel, .grid = {grid, one, one}, .first_param = first,
-                                           .n_params = b->p.n_params - first, .label = b->p.n_nodes + 1};
+    b->node[b->p.n_nodes++] = (ccart_node){.kind = kind,
+                                           .edge = programmatic,
+                                           .kernel = kernel,
+                                           .grid = {grid, one, one},
+                                           .first_param = first,
+                                           .n_params = b->p.n_params - first,
+                                           .label = b->p.n_nodes + 1};
 }
 
 static ccart_program done(builder *b, uint32_t mode, int64_t t_min, int64_t t_max, uint64_t arena_B)
@@ -56,7 +76,20 @@ static ccart_program done(builder *b, uint32_t mode, int64_t t_min, int64_t t_ma
 }
 
 /* ---- the programs of a target */
-enum { IN_IDS, IN_POS, IN_STARTS, IN_LENS, IN_TABLE, IN_SLOTS, IN_ROWS, IN_EMBEDS, N_IN, OUT_SUMS = 0, OUT_NEXT, N_OUT };
+enum {
+    IN_IDS,
+    IN_POS,
+    IN_STARTS,
+    IN_LENS,
+    IN_TABLE,
+    IN_SLOTS,
+    IN_ROWS,
+    IN_EMBEDS,
+    N_IN,
+    OUT_SUMS = 0,
+    OUT_NEXT,
+    N_OUT
+};
 enum { ARENA_B = 4096, SUMS_AT = 0, COPY_AT = 1024, MAP_AT = 2048 };
 
 static ccart_program step_program(builder *b, bool cuda, uint32_t mode, int64_t t_max)
@@ -77,8 +110,15 @@ static ccart_program step_program(builder *b, bool cuda, uint32_t mode, int64_t 
     node(b, CCART_NODE_KERNEL, K_SUM, T, first, false);
     first = b->p.n_params;
     if (cuda) {
-        b->tmap[0] = (ccart_tmap){.base_kind = CCART_P_ARENA, .dtype = CCART_BF16, .rank = 2, .swizzle = 128, .promotion = 4, .base_expr = num(b, MAP_AT),
-                                  .dim = {num(b, 16), T}, .stride = {0, num(b, 32)}, .box = {16, 8}};
+        b->tmap[0] = (ccart_tmap){.base_kind = CCART_P_ARENA,
+                                  .dtype = CCART_BF16,
+                                  .rank = 2,
+                                  .swizzle = 128,
+                                  .promotion = 4,
+                                  .base_expr = num(b, MAP_AT),
+                                  .dim = {num(b, 16), T},
+                                  .stride = {0, num(b, 32)},
+                                  .box = {16, 8}};
         b->p.n_tmaps = 1;
         arg(b, CCART_P_TMAP, 0, 0, 0);
         arg(b, CCART_P_COUNTER, offsetof(map_args, out), 0, 16);
@@ -159,24 +199,35 @@ static const float constants[4] = {1, 2, 3, 4};
 
 static void make_io(ccart_target *t, target_parts *p)
 {
-    static const uint8_t T[] = {2, CCART_VAR_T}, S[] = {2, CCART_VAR_S}, R[] = {2, CCART_VAR_R}, B[] = {2, CCART_VAR_MAX_BLOCKS},
-                         S1[] = {2, CCART_VAR_S, 1, 1, 0, 0, 0, 0, 0, 0, 0, CCART_X_ADD}, H[] = {1, HIDDEN, 0, 0, 0, 0, 0, 0, 0};
+    static const uint8_t T[] = {2, CCART_VAR_T}, S[] = {2, CCART_VAR_S}, R[] = {2, CCART_VAR_R},
+                         B[] = {2, CCART_VAR_MAX_BLOCKS},
+                         S1[] = {2, CCART_VAR_S, 1, 1, 0, 0, 0, 0, 0, 0, 0, CCART_X_ADD},
+                         H[] = {1, HIDDEN, 0, 0, 0, 0, 0, 0, 0};
     const ccart_expr e[6] = {{T, 2}, {S, 2}, {R, 2}, {B, 2}, {S1, sizeof S1}, {H, sizeof H}};
     memcpy(p->io_expr, e, sizeof e);
     const ccart_io in[N_IN] = {
-        [IN_IDS] = {CCART_I32, 1, "token_ids", 0, {0}}, [IN_POS] = {CCART_I64, 1, "positions", 0, {0}}, [IN_STARTS] = {CCART_I32, 1, "query_start_loc", 0, {4}},
-        [IN_LENS] = {CCART_I32, 1, "seq_lens", 0, {1}}, [IN_TABLE] = {CCART_I32, 2, "block_table", 0, {1, 3}}, [IN_SLOTS] = {CCART_I64, 1, "slot_mapping", 0, {0}},
-        [IN_ROWS] = {CCART_I32, 1, "logits_indices", 0, {2}}, [IN_EMBEDS] = {CCART_BF16, 2, "inputs_embeds", 1, {0, 5}},
+        [IN_IDS] = {CCART_I32, 1, "token_ids", 0, {0}},
+        [IN_POS] = {CCART_I64, 1, "positions", 0, {0}},
+        [IN_STARTS] = {CCART_I32, 1, "query_start_loc", 0, {4}},
+        [IN_LENS] = {CCART_I32, 1, "seq_lens", 0, {1}},
+        [IN_TABLE] = {CCART_I32, 2, "block_table", 0, {1, 3}},
+        [IN_SLOTS] = {CCART_I64, 1, "slot_mapping", 0, {0}},
+        [IN_ROWS] = {CCART_I32, 1, "logits_indices", 0, {2}},
+        [IN_EMBEDS] = {CCART_BF16, 2, "inputs_embeds", 1, {0, 5}},
     };
-    const ccart_io out[N_OUT] = {[OUT_SUMS] = {CCART_I32, 1, "sums", 0, {0}}, [OUT_NEXT] = {CCART_I32, 1, "next_tokens", 0, {2}}};
+    const ccart_io out[N_OUT] = {
+        [OUT_SUMS] = {CCART_I32, 1, "sums", 0, {0}}, [OUT_NEXT] = {CCART_I32, 1, "next_tokens", 0, {2}}};
     memcpy(p->in, in, sizeof in);
     memcpy(p->out, out, sizeof out);
-    t->io_expr = p->io_expr, t->n_io_exprs = 6, t->in = p->in, t->n_in = N_IN, t->out = p->out, t->n_out = N_OUT;
+    t->io_expr = p->io_expr, t->n_io_exprs = 6, t->in = p->in, t->n_in = N_IN, t->out = p->out,
+    t->n_out = N_OUT;
 }
 
 static void make_weights(ccart_target *t, target_parts *p)
 {
-    const ccart_weight w[3] = {{"table", CCART_BF16, 2, {VOCAB, HIDDEN}, VOCAB * HIDDEN * 2}, {"ab", CCART_BF16, 2, {6, HIDDEN}, 6 * HIDDEN * 2}, {"made", CCART_F32, 1, {4}, 16}};
+    const ccart_weight w[3] = {{"table", CCART_BF16, 2, {VOCAB, HIDDEN}, VOCAB * HIDDEN * 2},
+                               {"ab", CCART_BF16, 2, {6, HIDDEN}, 6 * HIDDEN * 2},
+                               {"made", CCART_F32, 1, {4}, 16}};
     memcpy(p->weight, w, sizeof w);
     const uint32_t none = UINT32_MAX;
     const ccart_segment s[4] = {
@@ -192,7 +243,8 @@ static void make_weights(ccart_target *t, target_parts *p)
     p->loads[3] = load_program(&p->load[3], 1, 2, false);
     p->loads[4] = load_program(&p->load[4], 1, 2, true);
     p->loads[5] = fill_program(&p->load[5]);
-    t->weight = p->weight, t->n_weights = 3, t->segment = p->segment, t->n_segments = 4, t->load = p->loads, t->n_load = 6;
+    t->weight = p->weight, t->n_weights = 3, t->segment = p->segment, t->n_segments = 4, t->load = p->loads,
+    t->n_load = 6;
     t->constant = (const uint8_t *)constants, t->constant_B = sizeof constants;
     memcpy(t->layout_hash, "a layout of mine", 16);
 }
@@ -200,28 +252,47 @@ static void make_weights(ccart_target *t, target_parts *p)
 static void make_kernels(ccart_target *t, target_parts *p, bool cuda)
 {
     static const char *const names[N_KERNELS] = {"load", "fill", "sum", "next", "advance", "read", "map"};
-    static const uint32_t args_B[N_KERNELS] = {sizeof(load_args), sizeof(fill_args), sizeof(sum_args), sizeof(next_args), sizeof(advance_args), sizeof(read_args), sizeof(map_args)};
+    static const uint32_t args_B[N_KERNELS] = {sizeof(load_args), sizeof(fill_args),    sizeof(sum_args),
+                                               sizeof(next_args), sizeof(advance_args), sizeof(read_args),
+                                               sizeof(map_args)};
     uint32_t entry_B[N_KERNELS];
     size_t size_B;
     test_image(&p->module[0].data, &size_B, entry_B);
     p->module[0].kind = CCART_MODULE_HOST;
     p->module[0].size_B = size_B;
     for (uint32_t i = 0; i < N_KERNELS; i++) {
-        p->kernel[i] = (ccart_kernel){.name = names[i], .symbol = cuda ? names[i] : "", .cubin = cuda ? UINT32_MAX : 0, .ptx = cuda ? i : UINT32_MAX, .entry_B = cuda ? 0 : entry_B[i],
-                                      .threads = cuda ? 128 : 1, .shared_B = cuda ? (i == K_MAP ? 100000 : 0) : 64, .cluster = cuda && i == K_MAP ? 2 : 1, .args_B = args_B[i],
-                                      .args_align = i == K_MAP ? 64 : 8, .flags = cuda && i != K_SUM ? CCART_KERNEL_PDL : 0};
+        p->kernel[i] = (ccart_kernel){.name = names[i],
+                                      .symbol = cuda ? names[i] : "",
+                                      .cubin = cuda ? UINT32_MAX : 0,
+                                      .ptx = cuda ? i : UINT32_MAX,
+                                      .entry_B = cuda ? 0 : entry_B[i],
+                                      .threads = cuda ? 128 : 1,
+                                      .shared_B = cuda ? (i == K_MAP ? 100000 : 0) : 64,
+                                      .cluster = cuda && i == K_MAP ? 2 : 1,
+                                      .args_B = args_B[i],
+                                      .args_align = i == K_MAP ? 64 : 8,
+                                      .flags = cuda && i != K_SUM ? CCART_KERNEL_PDL : 0};
         if (!cuda) continue;
-        snprintf(p->ptx[i], sizeof p->ptx[i], ".version 8.0\n.target sm_90\n.visible .entry %s(.param .align 8 .b8 p[%u])\n{ ret; }\n", names[i], args_B[i]);
+        snprintf(p->ptx[i], sizeof p->ptx[i],
+                 ".version 8.0\n.target sm_90\n.visible .entry %s(.param .align 8 .b8 p[%u])\n{ ret; }\n",
+                 names[i], args_B[i]);
         p->module[i] = (ccart_module){CCART_MODULE_PTX, (const uint8_t *)p->ptx[i], strlen(p->ptx[i])};
     }
-    t->kernel = p->kernel, t->n_kernels = N_KERNELS, t->module = p->module, t->n_modules = cuda ? N_KERNELS : 1;
+    t->kernel = p->kernel, t->n_kernels = N_KERNELS, t->module = p->module,
+    t->n_modules = cuda ? N_KERNELS : 1;
 }
 
 static void make_target(ccart_target *t, target_parts *p, bool cuda)
 {
     memset(p, 0, sizeof *p);
-    *t = (ccart_target){.name = cuda ? "sm_90a" : "x86-64-v3", .kind = cuda ? CCART_TARGET_CUDA : CCART_TARGET_HOST, .cc = cuda ? 90 : 0, .cc_exact = cuda,
-                        .min_driver_ptx = cuda ? 12000 : 0, .cpu_level = cuda ? 0 : 3, .counters_B = 64, .arena_B = ARENA_B};
+    *t = (ccart_target){.name = cuda ? "sm_90a" : "x86-64-v3",
+                        .kind = cuda ? CCART_TARGET_CUDA : CCART_TARGET_HOST,
+                        .cc = cuda ? 90 : 0,
+                        .cc_exact = cuda,
+                        .min_driver_ptx = cuda ? 12000 : 0,
+                        .cpu_level = cuda ? 0 : 3,
+                        .counters_B = 64,
+                        .arena_B = ARENA_B};
     make_kernels(t, p, cuda);
     make_io(t, p);
     make_weights(t, p);
@@ -238,14 +309,35 @@ const ccart_file *make_file(void)
     static target_parts parts[2];
     static ccart_target target[2];
     static uint32_t sizes[4];
-    static ccart_kv facts[] = {{"rope_theta", "10000"}, {"source", "huggingface"}}, from[] = {{"ccc", "test \"quoted\"\n"}};
+    static ccart_kv facts[] = {{"rope_theta", "10000"}, {"source", "huggingface"}},
+                    from[] = {{"ccc", "test \"quoted\"\n"}};
     static ccart_file f;
     for (uint32_t i = 0; i < 4; i++) sizes[i] = 1u << i;
     make_target(&target[0], &parts[0], false);
     make_target(&target[1], &parts[1], true);
-    f = (ccart_file){.major = CCART_MAJOR, .minor = CCART_MINOR, .target = target, .n_targets = 2, .provenance = from, .n_provenance = 1, .fact = facts, .n_facts = 2,
-                     .max_tokens = MAX_TOKENS, .max_seqs = MAX_SEQS, .max_model_len = MAX_LEN, .vocab = VOCAB, .hidden = HIDDEN, .n_layers = 1, .kv_heads = 1, .head_size = HEAD,
-                     .kv_block_size = BLOCK, .kv_dtype = CCART_BF16, .kv_layout = 1, .size = sizes, .n_sizes = 4, .graph_text = "graph @test() {}\n", .report = "{}"};
+    f = (ccart_file){.major = CCART_MAJOR,
+                     .minor = CCART_MINOR,
+                     .target = target,
+                     .n_targets = 2,
+                     .provenance = from,
+                     .n_provenance = 1,
+                     .fact = facts,
+                     .n_facts = 2,
+                     .max_tokens = MAX_TOKENS,
+                     .max_seqs = MAX_SEQS,
+                     .max_model_len = MAX_LEN,
+                     .vocab = VOCAB,
+                     .hidden = HIDDEN,
+                     .n_layers = 1,
+                     .kv_heads = 1,
+                     .head_size = HEAD,
+                     .kv_block_size = BLOCK,
+                     .kv_dtype = CCART_BF16,
+                     .kv_layout = 1,
+                     .size = sizes,
+                     .n_sizes = 4,
+                     .graph_text = "graph @test() {}\n",
+                     .report = "{}"};
     return &f;
 }
 
