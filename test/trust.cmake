@@ -18,3 +18,4 @@ add_executable(hostile fuzz/hostile.c fuzz/use.c fuzz/change.c fuzz/fields.c fuz
 target_link_options(hostile PRIVATE ${seal_wrap} LINKER:--no-as-needed)
 target_link_libraries(hostile PRIVATE cccrt_static fake_cuda ccc_flags)
 trust_test(trust-hostile hostile ${trust_out}/tiny.ccart 20000)
+ccc_unit_test(unit-runtime-hostile "cccrt_static" unit/runtime_hostile.c unit/runtime_make.c unit/runtime_kernels.c)

@@ -1,10 +1,15 @@
-/* Changes of a good artifact, drawn at random: a number becomes one that hurts, two numbers change places, a chunk loses or gains bytes,
- * chunks are dropped, doubled or exchanged, the table lies about sizes, packed bytes are damaged. Hashes are made right afterwards. */
+/* Changes of a good artifact, drawn at random: a number becomes one that hurts, two numbers change places, a
+ * chunk loses or gains bytes, chunks are dropped, doubled or exchanged, the table lies about sizes, packed
+ * bytes are damaged. Hashes are made right afterwards. */
 #include "seal.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEADER_B = 64, ROW_B = 56, HEAD_FIELDS = 512 /* limits, targets, inputs and outputs: few, and much depends on them */ };
+enum {
+    HEADER_B = 64,
+    ROW_B = 56,
+    HEAD_FIELDS = 512 /* limits, targets, inputs and outputs: few, and much depends on them */
+};
 
 uint64_t seal_next(seal_random *r) /* splitmix64 */
 {
@@ -14,7 +19,10 @@ uint64_t seal_next(seal_random *r) /* splitmix64 */
     return z ^ z >> 31;
 }
 
-static uint64_t below(seal_random *r, uint64_t n) { return n ? seal_next(r) % n : 0; }
+static uint64_t below(seal_random *r, uint64_t n)
+{
+    return n ? seal_next(r) % n : 0;
+}
 
 static uint64_t get(const uint8_t *p, unsigned n)
 {
@@ -32,18 +40,30 @@ static uint64_t bad_number(seal_random *r, uint64_t v, unsigned size_B)
 {
     uint64_t most = size_B == 8 ? UINT64_MAX : (1ull << 8 * size_B) - 1;
     switch (below(r, 12)) {
-    case 0: return 0;
-    case 1: return most;                    /* -1, "none" */
-    case 2: return most >> 1;
-    case 3: return (most >> 1) + 1;
-    case 4: return v + 1;
-    case 5: return v - 1;
-    case 6: return v * 2;
-    case 7: return v * 256 + 1;
-    case 8: return 1ull << below(r, 8 * size_B);
-    case 9: return v ^ 1ull << below(r, 8 * size_B);
-    case 10: return below(r, 64);
-    default: return seal_next(r);
+    case 0:
+        return 0;
+    case 1:
+        return most; /* -1, "none" */
+    case 2:
+        return most >> 1;
+    case 3:
+        return (most >> 1) + 1;
+    case 4:
+        return v + 1;
+    case 5:
+        return v - 1;
+    case 6:
+        return v * 2;
+    case 7:
+        return v * 256 + 1;
+    case 8:
+        return 1ull << below(r, 8 * size_B);
+    case 9:
+        return v ^ 1ull << below(r, 8 * size_B);
+    case 10:
+        return below(r, 64);
+    default:
+        return seal_next(r);
     }
 }
 
@@ -52,8 +72,10 @@ static void change_number(const seal_base *b, seal_random *r, uint8_t *to)
     uint32_t n = b->fields.n > HEAD_FIELDS && !below(r, 3) ? HEAD_FIELDS : b->fields.n;
     const seal_field *f = &b->fields.field[below(r, n)], *from = &b->fields.field[below(r, b->fields.n)];
     if (!below(r, 4)) /* counts and sizes are few but matter most */
-        for (unsigned tries = 0; tries < 64 && !f->count; tries++) f = &b->fields.field[below(r, b->fields.n)];
-    for (unsigned tries = 0; tries < 64 && from->size_B != f->size_B; tries++) from = &b->fields.field[below(r, b->fields.n)];
+        for (unsigned tries = 0; tries < 64 && !f->count; tries++)
+            f = &b->fields.field[below(r, b->fields.n)];
+    for (unsigned tries = 0; tries < 64 && from->size_B != f->size_B; tries++)
+        from = &b->fields.field[below(r, b->fields.n)];
     uint64_t v = get(to + f->at_B, f->size_B), other = get(to + from->at_B, from->size_B);
     switch (below(r, 4)) {
     case 0: /* exchanged */
@@ -61,8 +83,11 @@ static void change_number(const seal_base *b, seal_random *r, uint8_t *to)
         put(to + f->at_B, other, f->size_B);
         put(to + from->at_B, v, f->size_B);
         break;
-    case 1: put(to + f->at_B, other, f->size_B); break;
-    default: put(to + f->at_B, bad_number(r, v, f->size_B), f->size_B);
+    case 1:
+        put(to + f->at_B, other, f->size_B);
+        break;
+    default:
+        put(to + f->at_B, bad_number(r, v, f->size_B), f->size_B);
     }
 }
 
@@ -97,17 +122,31 @@ static void change_chunks(seal_random *r, seal_box *b)
     uint32_t i = (uint32_t)below(r, b->n), k = (uint32_t)below(r, b->n);
     seal_chunk *c = &b->chunk[i], *other = &b->chunk[k], old = *c;
     switch (below(r, 8)) {
-    case 0: free(c->data); memmove(c, c + 1, (--b->n - i) * sizeof *c); break;
-    case 1: c->kind = other->kind, c->index = other->index; break;
+    case 0:
+        free(c->data);
+        memmove(c, c + 1, (--b->n - i) * sizeof *c);
+        break;
+    case 1:
+        c->kind = other->kind, c->index = other->index;
+        break;
     case 2: /* content exchanged */
         c->data = other->data, c->size_B = c->raw_B = other->size_B;
         other->data = old.data, other->size_B = other->raw_B = old.size_B;
         break;
-    case 3: c->kind = (uint32_t)bad_number(r, c->kind, 4); break;
-    case 4: c->index = (uint32_t)bad_number(r, c->index, 4); break;
-    case 5: c->raw_B = bad_number(r, c->raw_B, 8); break;
-    case 6: c->codec = (uint8_t)(1 + below(r, 3)); break;
-    default: *c = *other, *other = old; /* another order */
+    case 3:
+        c->kind = (uint32_t)bad_number(r, c->kind, 4);
+        break;
+    case 4:
+        c->index = (uint32_t)bad_number(r, c->index, 4);
+        break;
+    case 5:
+        c->raw_B = bad_number(r, c->raw_B, 8);
+        break;
+    case 6:
+        c->codec = (uint8_t)(1 + below(r, 3));
+        break;
+    default:
+        *c = *other, *other = old; /* another order */
     }
 }
 
@@ -131,9 +170,10 @@ size_t seal_change(const seal_base *b, seal_random *r, uint8_t *to, size_t room_
     size_t n = packed ? b->packed_B : b->plain_B;
     memcpy(to, packed ? b->packed : b->plain, n);
     if (packed) change_bytes(r, to + HEADER_B, n - HEADER_B, 3);
-    else if (what < 22) change_bytes(r, to + 8, HEADER_B + 4 * ROW_B, 2);          /* header and table */
+    else if (what < 22) change_bytes(r, to + 8, HEADER_B + 4 * ROW_B, 2); /* header and table */
     else if (what < 30) change_bytes(r, to + HEADER_B, n - HEADER_B, 4);
-    else for (uint64_t k = 1 + below(r, 3); k; k--) change_number(b, r, to);
+    else
+        for (uint64_t k = 1 + below(r, 3); k; k--) change_number(b, r, to);
     if (below(r, 64)) seal_again(to, n);
     return n;
 }

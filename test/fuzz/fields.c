@@ -1,26 +1,33 @@
-/* Where the numbers of an artifact lie. The linker sends the calls of libcccrt's list of fields (ccart_u32 and its kind) through here
- * (--wrap), so that one reading of a good file writes down the place and size of each number, string size and count. Elsewhere they pass. */
+/* Where the numbers of an artifact lie. The linker sends the calls of libcccrt's list of fields (ccart_u32
+ * and its kind) through here
+ * (--wrap), so that one reading of a good file writes down the place and size of each number, string size and
+ * count. Elsewhere they pass. */
 #include "seal.h"
 #include <stdlib.h>
 #include "../../runtime/ccart_codec.h"
 #include "../../runtime/ccart_stream.h"
 
-static struct { const uint8_t *file; size_t size_B; seal_fields *to; } watch;
+static struct {
+    const uint8_t *file;
+    size_t size_B;
+    seal_fields *to;
+} watch;
 
 static void note(const ccart_stream *s, unsigned size_B, bool count)
 {
     if (!watch.to || s->writing || watch.to->n == SEAL_FIELDS) return;
     uintptr_t at = (uintptr_t)s->in - (uintptr_t)watch.file + s->pos;
-    if (at < watch.size_B && size_B <= watch.size_B - at) watch.to->field[watch.to->n++] = (seal_field){(uint32_t)at, (uint8_t)size_B, count};
+    if (at < watch.size_B && size_B <= watch.size_B - at)
+        watch.to->field[watch.to->n++] = (seal_field){(uint32_t)at, (uint8_t)size_B, count};
 }
 
-#define WRAP(name, type, size)                                                                                                            \
-    void __real_##name(ccart_stream *s, type *v);                                                                                         \
-    void __wrap_##name(ccart_stream *s, type *v);                                                                                         \
-    void __wrap_##name(ccart_stream *s, type *v)                                                                                          \
-    {                                                                                                                                     \
-        note(s, size, false);                                                                                                             \
-        __real_##name(s, v);                                                                                                              \
+#define WRAP(name, type, size)                                                                               \
+    void __real_##name(ccart_stream *s, type *v);                                                            \
+    void __wrap_##name(ccart_stream *s, type *v);                                                            \
+    void __wrap_##name(ccart_stream *s, type *v)                                                             \
+    {                                                                                                        \
+        note(s, size, false);                                                                                \
+        __real_##name(s, v);                                                                                 \
     }
 WRAP(ccart_u8, uint8_t, 1)
 WRAP(ccart_u16, uint16_t, 2)

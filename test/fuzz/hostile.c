@@ -1,8 +1,9 @@
 /* Damaged and hostile artifacts, very many of them. hostile FILE [N] [SEED]:
  *   every byte of FILE changed and every length of it cut: always an error;
- *   N artifacts made from its skeleton (use.h) by change.c, hashes made right: opened, verified, attached and stepped on the CPU and on the
- *   fake driver: an error or a success, no crash, no address outside its buffer in any launch, no more than 20 s for any of them.
- * Children do the work, a few hundred inputs each; the input that broke one is written to hostile-SEED-I.ccart. */
+ *   N artifacts made from its skeleton (use.h) by change.c, hashes made right: opened, verified, attached and
+ * stepped on the CPU and on the fake driver: an error or a success, no crash, no address outside its buffer
+ * in any launch, no more than 20 s for any of them. Children do the work, a few hundred inputs each; the
+ * input that broke one is written to hostile-SEED-I.ccart. */
 #define _GNU_SOURCE
 #include "seal.h"
 #include "use.h"
@@ -18,7 +19,10 @@
 
 unsigned long fake_wild_addresses(void); /* of the fake driver */
 enum { BATCH = 250, SECONDS = 20, ROOM_EXTRA_B = 8192 };
-typedef struct { uint64_t at; use_counts n; } shared_state;
+typedef struct {
+    uint64_t at;
+    use_counts n;
+} shared_state;
 
 static uint8_t *read_file(const char *path, size_t *size_B)
 {
@@ -78,14 +82,29 @@ static uint64_t flip_and_cut(const uint8_t *file, size_t n, unsigned values)
 }
 
 /* ---- hostile files */
+static void open_devices(use_devices *d)
+{
+    cccrt_device_args cpu = {.size_B = sizeof cpu, .kind = "cpu", .n_threads = 1},
+                      cuda = {.size_B = sizeof cuda, .kind = "cuda"};
+    ccc_err err = {0};
+    if (cccrt_device_open(&d->cpu, &cpu, &err) != CCC_OK ||
+        cccrt_device_open(&d->cuda, &cuda, &err) != CCC_OK)
+        use_fail("devices", err.msg);
+}
+
+static void close_devices(use_devices *d)
+{
+    cccrt_device_close(d->cpu);
+    cccrt_device_close(d->cuda);
+}
+
 static void run_batch(const seal_base *base, uint64_t seed, uint64_t from, uint64_t end, shared_state *at)
 {
-    cccrt_device_args cpu = {.size_B = sizeof cpu, .kind = "cpu", .n_threads = 1}, cuda = {.size_B = sizeof cuda, .kind = "cuda"};
-    use_devices d = {0};
-    ccc_err err = {0};
+    use_devices d;
     size_t room_B = base->plain_B + base->packed_B + ROOM_EXTRA_B;
     uint8_t *to = malloc(room_B);
-    if (!to || cccrt_device_open(&d.cpu, &cpu, &err) != CCC_OK || cccrt_device_open(&d.cuda, &cuda, &err) != CCC_OK) use_fail("devices", err.msg);
+    if (!to) abort();
+    open_devices(&d);
     for (uint64_t i = from; i < end; i++) {
         seal_random r = {seed * 1000003 + i};
         at->at = i;
@@ -99,8 +118,7 @@ static void run_batch(const seal_base *base, uint64_t seed, uint64_t from, uint6
         if (fake_wild_addresses()) use_fail("a launch", "got an address outside its buffer");
     }
     alarm(0);
-    cccrt_device_close(d.cpu);
-    cccrt_device_close(d.cuda);
+    close_devices(&d);
     free(to);
 }
 
@@ -142,27 +160,53 @@ static int hostile(const seal_base *base, uint64_t n, uint64_t seed, shared_stat
     return bad;
 }
 
+/* hostile --use FILE...: each once, in this process. */
+static int use_files(int n, char **path)
+{
+    use_devices d;
+    use_counts c = {0};
+    open_devices(&d);
+    for (int i = 0; i < n; i++) {
+        size_t size_B;
+        uint8_t *file = read_file(path[i], &size_B);
+        alarm(SECONDS);
+        use_artifact(file, size_B, &d, &c);
+        free(file);
+        if (fake_wild_addresses()) use_fail(path[i], "a launch got an address outside its buffer");
+    }
+    close_devices(&d);
+    printf("%d files: %u opened, %u attached, %u sessions, %u steps\n", n, c.opened, c.attached, c.sessions,
+           c.steps);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     size_t size_B;
     if (argc < 2) return 2;
     setenv("FAKE_CUDA_MEMORY", "0x10000000", 1);
-    uint64_t n = argc > 2 ? strtoull(argv[2], NULL, 0) : 1000, seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 1;
+    if (strcmp(argv[1], "--use") == 0) return use_files(argc - 2, argv + 2);
+    uint64_t n = argc > 2 ? strtoull(argv[2], NULL, 0) : 1000,
+             seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 1;
     uint8_t *file = read_file(argv[1], &size_B);
     use_skeleton s;
     use_make_skeleton(&s, file, size_B);
     double start = now();
     uint64_t tried = flip_and_cut(file, size_B, 1) + flip_and_cut(s.packed, s.packed_B, 9);
-    printf("%llu damaged files, all refused, %.1f s (%zu and %zu bytes)\n", (unsigned long long)tried, now() - start, size_B, s.packed_B);
+    printf("%llu damaged files, all refused, %.1f s (%zu and %zu bytes)\n", (unsigned long long)tried,
+           now() - start, size_B, s.packed_B);
     seal_base base = {.plain = s.plain, .plain_B = s.plain_B, .packed = s.packed, .packed_B = s.packed_B};
     if (!seal_watch(&base.fields, s.plain, s.plain_B)) use_fail("skeleton", "is not read");
     shared_state *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) return 1;
     start = now();
     int bad = hostile(&base, n, seed, at);
-    printf("%llu hostile files (of %zu bytes, %u numbers): %u opened, %u attached, %u sessions, %u steps, %d broke something, %.1f s\n", (unsigned long long)n, s.plain_B,
-           base.fields.n, at->n.opened, at->n.attached, at->n.sessions, at->n.steps, bad, now() - start);
-    if (n >= 1000 && (at->n.sessions < n / 100 || at->n.steps < n / 100)) use_fail("hostile", "next to nothing got through: this tests nothing");
+    printf("%llu hostile files (of %zu bytes, %u numbers): %u opened, %u attached, %u sessions, %u steps, %d "
+           "broke something, %.1f s\n",
+           (unsigned long long)n, s.plain_B, base.fields.n, at->n.opened, at->n.attached, at->n.sessions,
+           at->n.steps, bad, now() - start);
+    if (n >= 1000 && (at->n.sessions < n / 100 || at->n.steps < n / 100))
+        use_fail("hostile", "next to nothing got through: this tests nothing");
     seal_fields_free(&base.fields);
     free(s.plain);
     free(s.packed);

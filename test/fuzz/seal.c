@@ -55,7 +55,10 @@ bool seal_open(seal_box *b, const uint8_t *file, size_t size_B)
         const uint8_t *row = file + HEADER_B + i * ROW_B;
         uint64_t at = get(row + 16, 8), stored_B = get(row + 24, 8);
         seal_chunk *c = &b->chunk[b->n++];
-        *c = (seal_chunk){.kind = (uint32_t)get(row, 4), .index = (uint32_t)get(row + 4, 4), .codec = row[8], .raw_B = get(row + 32, 8)};
+        *c = (seal_chunk){.kind = (uint32_t)get(row, 4),
+                          .index = (uint32_t)get(row + 4, 4),
+                          .codec = row[8],
+                          .raw_B = get(row + 32, 8)};
         ok = at <= size_B && stored_B <= size_B - at && unpack(c, file + at, stored_B);
         c->codec = 0;
     }
@@ -75,7 +78,10 @@ size_t seal_close(const seal_box *b, uint8_t *to, size_t room_B)
     for (uint32_t i = 0; i < b->n; i++) end += b->chunk[i].size_B + ALIGN_B;
     if (end > room_B) return 0;
     memset(to, 0, end);
-    memcpy(to, "\x89" "CCART\r\n", 8);
+    memcpy(to,
+           "\x89"
+           "CCART\r\n",
+           8);
     put(to + 8, b->major, 2);
     put(to + 10, b->minor, 2);
     put(to + 16, b->n, 4);

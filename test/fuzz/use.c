@@ -18,7 +18,8 @@ void use_fail(const char *what, const char *detail)
 static bool ok(ccc_status status, const char *what, ccc_err *err)
 {
     if (status == CCC_OK) return true;
-    if (err->code != status || !*err->msg || strchr(err->msg, '\n') || strlen(err->msg) >= sizeof err->msg) use_fail(what, "an error without a clear message");
+    if (err->code != status || !*err->msg || strchr(err->msg, '\n') || strlen(err->msg) >= sizeof err->msg)
+        use_fail(what, "an error without a clear message");
     memset(err, 0, sizeof *err);
     return false;
 }
@@ -28,7 +29,8 @@ static bool small(const cccrt_artifact *a, const char *target)
     cccrt_memory m = {.size_B = sizeof m};
     ccc_err err = {0};
     if (!ok(cccrt_artifact_memory(&m, a, target, KV_BLOCKS, &err), "memory", &err)) return false;
-    return m.weights <= MOST_B && m.arena <= MOST_B && m.io <= MOST_B && m.counters <= MOST_B && m.kv <= MOST_B && m.attach_extra_device <= MOST_B;
+    return m.weights <= MOST_B && m.arena <= MOST_B && m.io <= MOST_B && m.counters <= MOST_B &&
+           m.kv <= MOST_B && m.attach_extra_device <= MOST_B;
 }
 
 static void step(const cccrt_model *m, cccrt_session *s, use_counts *n)
@@ -38,8 +40,18 @@ static void step(const cccrt_model *m, cccrt_session *s, use_counts *n)
     ccc_err err = {0};
     bool kv = m->n_layers != 0;
     for (int i = 0; i < 3; i++) {
-        cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 1 + (i > 0), .n_seqs = 1, .n_logits = 1, .token_ids = ids, .positions = positions, .query_start_loc = start,
-                             .seq_lens = lens, .block_table = kv ? table : NULL, .block_table_stride = TABLE, .slot_mapping = kv ? slots : NULL, .logits_indices = rows,
+        cccrt_step_args g = {.size_B = sizeof g,
+                             .n_tokens = 1 + (i > 0),
+                             .n_seqs = 1,
+                             .n_logits = 1,
+                             .token_ids = ids,
+                             .positions = positions,
+                             .query_start_loc = start,
+                             .seq_lens = lens,
+                             .block_table = kv ? table : NULL,
+                             .block_table_stride = TABLE,
+                             .slot_mapping = kv ? slots : NULL,
+                             .logits_indices = rows,
                              .mode = i == 2 ? CCCRT_STEP_EAGER : CCCRT_STEP_AUTO};
         if (i) g.n_seqs = g.n_logits = 2;
         n->steps += ok(cccrt_step(s, &g, NULL, &err), "step", &err);
@@ -106,7 +118,10 @@ static void thin_host(ccart_module *m)
 static void thin_ptx(ccart_module *m, const ccart_kernel *k)
 {
     char text[512];
-    int n = snprintf(text, sizeof text, ".version 8.0\n.target sm_90a\n.visible .entry %s(.param .align 64 .b8 p[%u])\n{ ret; }\n", k->symbol, k->args_B);
+    int n =
+        snprintf(text, sizeof text,
+                 ".version 8.0\n.target sm_90a\n.visible .entry %s(.param .align 64 .b8 p[%u])\n{ ret; }\n",
+                 k->symbol, k->args_B);
     if (n >= (int)sizeof text || !(m->data = malloc((size_t)n + 1))) abort();
     memcpy((void *)(uintptr_t)m->data, text, (size_t)n + 1);
     m->size_B = (uint64_t)n;
@@ -136,7 +151,8 @@ void use_make_skeleton(use_skeleton *out, const void *data, size_t size_B)
     ccc_err err = {0};
     if (ccart_decode(&f, data, size_B, CCART_WITH_TEXT, &err) != CCC_OK) use_fail("skeleton", err.msg);
     for (uint32_t i = 0; i < f->n_targets; i++) thin_target(&f->target[i]);
-    if (ccart_validate(f, &err) != CCC_OK || ccart_encode(&out->packed, &out->packed_B, f, &err) != CCC_OK) use_fail("skeleton", err.msg);
+    if (ccart_validate(f, &err) != CCC_OK || ccart_encode(&out->packed, &out->packed_B, f, &err) != CCC_OK)
+        use_fail("skeleton", err.msg);
     for (uint32_t i = 0; i < f->n_targets; i++)
         for (uint32_t k = 0; k < f->target[i].n_modules; k++)
             if (f->target[i].module[k].size_B) free((void *)(uintptr_t)f->target[i].module[k].data);
@@ -145,6 +161,7 @@ void use_make_skeleton(use_skeleton *out, const void *data, size_t size_B)
     if (!seal_open(&box, out->packed, out->packed_B)) use_fail("skeleton", "cannot be opened");
     size_t room_B = 4096;
     for (uint32_t i = 0; i < box.n; i++) room_B += box.chunk[i].size_B + 128;
-    if (!(out->plain = malloc(room_B)) || !(out->plain_B = seal_close(&box, out->plain, room_B))) use_fail("skeleton", "out of memory");
+    if (!(out->plain = malloc(room_B)) || !(out->plain_B = seal_close(&box, out->plain, room_B)))
+        use_fail("skeleton", "out of memory");
     seal_free(&box);
 }

@@ -8,9 +8,13 @@ typedef struct {
     uint32_t thread, n_threads;
     void *scratch;
 } host_ctx;
+#ifdef __clang__
+#define AS_WRITTEN optnone
+#else
+#define AS_WRITTEN optimize("O1", "no-tree-loop-distribute-patterns", "no-stack-protector")
+#endif
 #define KERNEL                                                                                               \
-    __attribute__((section("kernels"), used, noinline,                                                       \
-                   optimize("O1", "no-tree-loop-distribute-patterns", "no-stack-protector"),                 \
+    __attribute__((section("kernels"), used, noinline, AS_WRITTEN,                                           \
                    no_sanitize("address", "undefined", "thread"))) static void
 extern const uint8_t __start_kernels[], __stop_kernels[];
 
