@@ -29,15 +29,9 @@ typedef struct handle { /* first member of each object; objects are kept until t
     bool dead;
 } handle;
 
-/* clang-format off */
-#define X(name, symbol, params) cu_result symbol params; /* declared from the list that libcccrt uses */
-CU_ENTRY_POINTS(X) CU_OPTIONAL_POINTS(X)
-#undef X
-    /* clang-format on */
-
-    /* Begins a call: takes the lock, writes its name, and says whether it is to fail. Every entry point ends
+/* Begins a call: takes the lock, writes its name, and says whether it is to fail. Every entry point ends
        with fake_end. */
-    cu_result fake_begin(const char *name, bool needs_context);
+cu_result fake_begin(const char *name, bool needs_context);
 cu_result fake_end(cu_result r);
 void fake_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void fake_log_pointer(uint64_t p);
@@ -50,4 +44,9 @@ bool fake_inside(uint64_t p, size_t size_B, bool host_ok);
 bool fake_ours(uint64_t p); /* an address in the range of fake memory, allocated or not */
 bool fake_near(uint64_t p); /* or so close to it that no number is meant */
 int fake_setting(const char *name, int otherwise);
+/* The entry points, declared from the list that libcccrt uses. */
+#define X(name, symbol, params) cu_result symbol params;
+CU_ENTRY_POINTS(X)
+CU_OPTIONAL_POINTS(X)
+#undef X
 #endif
