@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_READERS = 8 };
+enum { MAX_READERS = 16, MIN_SLOTS = 4, PIECES_A_SLOT = 8 };
 typedef struct {
     uint32_t segment;
     uint64_t row0, rows;
@@ -189,7 +189,7 @@ static ccc_status with_readers(stream *s, ccc_err *err)
     pthread_t thread[MAX_READERS];
     unsigned n = rt_pool_processors(), started = 0;
     if (n > MAX_READERS) n = MAX_READERS;
-    if (n > s->n_pieces) n = s->n_pieces;
+    if (n > s->n_slots) n = s->n_slots; /* more would only wait */
     s->ready = calloc(s->n_pieces, sizeof *s->ready);
     if (!s->ready) return ccc_fail(err, CCC_E_NOMEM, "out of memory while weights are attached");
     pthread_mutex_init(&s->lock, NULL);
@@ -268,6 +268,15 @@ uint64_t rt_attach_staging_B(const ccart_target *t)
     return load ? slot_B * RT_SLOTS : 0;
 }
 
+/* Few for small models, because page-locked memory takes its time to get. */
+static uint32_t slots_for(uint32_t n_pieces)
+{
+    uint32_t n = n_pieces / PIECES_A_SLOT;
+    if (n < MIN_SLOTS) n = MIN_SLOTS;
+    if (n > RT_SLOTS) n = RT_SLOTS;
+    return n < n_pieces ? n : n_pieces;
+}
+
 static ccc_status run_ring(stream *s, ccc_err *err)
 {
     rt_attach *a = s->a;
@@ -280,7 +289,7 @@ static ccc_status run_ring(stream *s, ccc_err *err)
         s->n_slots = s->n_pieces;
         return with_readers(s, err);
     }
-    s->n_slots = s->n_pieces < RT_SLOTS ? s->n_pieces : RT_SLOTS;
+    s->n_slots = slots_for(s->n_pieces);
     for (uint32_t i = 0; i < s->n_pieces && !a->prepared; i++)
         load |= !a->w->code->target->segment[s->piece[i].segment].plain;
     CCC_TRY(b->alloc_host(d, (void **)&s->host, NULL, s->slot_B * s->n_slots, err));

@@ -175,8 +175,9 @@ ccc_status cccrt_session_build_graphs(cccrt_session *s, ccc_err *err)
  * are copied; those on the device must hold padding already, unless nothing is to be padded. */
 static bool can_pad(const cccrt_session *s, const cccrt_step_args *a, const rt_counts *n, int64_t size)
 {
-    if (size == n->T && n->R == n->T) return true;
-    if (n->R != n->T && !a->logits_indices) return false;
+    bool rows = s->in_of[RT_LOGITS] < 0 || n->R == n->T; /* a graph computes `size` rows of logits */
+    if (size == n->T && rows) return true;
+    if (!rows && !a->logits_indices) return false;
     for (rt_input i = 0; i < RT_N_INPUTS; i++)
         if (s->in_of[i] >= 0 && i != RT_TABLE && !rt_step_array(a, i) &&
             s->dirty_end[i] > rt_input_rows(n, i))

@@ -6,14 +6,15 @@ ccc_unit_test(unit-runtime-cpu "cccrt_static" unit/runtime_cpu.c ${runtime_fixtu
 ccc_unit_test(unit-runtime-contract "cccrt_static" unit/runtime_contract.c)
 ccc_unit_test(unit-runtime-cuda "cccrt_static" unit/runtime_cuda.c ${runtime_fixture})
 target_compile_definitions(unit-runtime-cuda PRIVATE RUNTIME_LOG="${CMAKE_CURRENT_LIST_DIR}/runtime_cuda.log")
-foreach(name IN ITEMS faults threads) # with a main of their own
+foreach(name IN ITEMS faults threads nomem) # with a main of their own
     set(sources unit/runtime_${name}.c ${runtime_fixture})
     list(TRANSFORM sources PREPEND ${CMAKE_CURRENT_LIST_DIR}/../)
     add_executable(unit-runtime-${name} ${sources})
     target_link_libraries(unit-runtime-${name} PRIVATE cccrt_static ${CRITERION} ccc_flags)
     add_test(NAME unit-runtime-${name} COMMAND unit-runtime-${name})
 endforeach()
-foreach(test IN ITEMS unit-runtime-cuda unit-runtime-faults)
+target_link_options(unit-runtime-nomem PRIVATE LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign)
+foreach(test IN ITEMS unit-runtime-cuda unit-runtime-faults unit-runtime-nomem)
     target_link_options(${test} PRIVATE LINKER:--no-as-needed)
     target_link_libraries(${test} PRIVATE fake_cuda) # is loaded already when dlopen asks for libcuda.so.1
 endforeach()
