@@ -1,6 +1,7 @@
-/* How near the host kernels come to the machine: matmul of one token beside a plain streaming read by as many threads, matmul of many tokens beside the
- * peak of fused multiply-adds, attention beside both. Best of several
- * runs, all in one process; the machine should be otherwise idle. usage: bench_host_kernels [threads [rounds]] */
+/* How near the host kernels come to the machine: matmul of one token beside a plain streaming read by as many
+ * threads, matmul of many tokens beside the peak of fused multiply-adds, attention beside both. Best of
+ * several runs, all in one process; the machine should be otherwise idle. usage: bench_host_kernels [threads
+ * [rounds]] */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,13 +19,23 @@ void hb_read(const void *args, const host_ctx *c);
 void hb_fma(float *out, long rounds);
 
 enum { MAX_THREADS = 64, MAX_NODES = 512 };
-typedef struct { kernel *f; const void *args; unsigned gx, gy; } node;
+typedef struct {
+    kernel *f;
+    const void *args;
+    unsigned gx, gy;
+} node;
 typedef struct {
     node list[MAX_NODES];
     int n;
     atomic_int next[MAX_NODES], left[MAX_NODES];
 } program;
-typedef struct { program *p; unsigned thread, n_threads; void *scratch; pthread_barrier_t *gate; double began, ended; } worker;
+typedef struct {
+    program *p;
+    unsigned thread, n_threads;
+    void *scratch;
+    pthread_barrier_t *gate;
+    double began, ended;
+} worker;
 
 static double now(void)
 {
@@ -40,7 +51,11 @@ static void work(worker *w)
         const node *n = &p->list[i];
         int blocks = (int)(n->gx * n->gy), b;
         while ((b = atomic_fetch_add(&p->next[i], 1)) < blocks) {
-            host_ctx c = {.block = {(unsigned)b % n->gx, (unsigned)b / n->gx, 0}, .grid = {n->gx, n->gy, 1}, .thread = w->thread, .n_threads = w->n_threads, .scratch = w->scratch};
+            host_ctx c = {.block = {(unsigned)b % n->gx, (unsigned)b / n->gx, 0},
+                          .grid = {n->gx, n->gy, 1},
+                          .thread = w->thread,
+                          .n_threads = w->n_threads,
+                          .scratch = w->scratch};
             n->f(n->args, &c);
             atomic_fetch_sub(&p->left[i], 1);
         }
@@ -106,14 +121,31 @@ static void add(program *p, kernel *f, const void *args, unsigned gx, unsigned g
 }
 static unsigned at_most(unsigned x, unsigned y) { return x < y ? x : y; }
 
-typedef struct { int N, K; } shape;
-static const shape smol[] = {{960, 576}, {576, 576}, {3072, 576}, {576, 1536}}, llama[] = {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}};
+typedef struct {
+    int N, K;
+} shape;
+static const shape smol[] = {{960, 576}, {576, 576}, {3072, 576}, {576, 1536}},
+                   llama[] = {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}};
 
-typedef struct { program p; u16 *weights, *x, *y; size_t elems; double flops; matvec_args args[MAX_NODES]; int n; } model;
+typedef struct {
+    program p;
+    u16 *weights, *x, *y;
+    size_t elems;
+    double flops;
+    matvec_args args[MAX_NODES];
+    int n;
+} model;
 static void add_matmul(model *m, shape s, int T, unsigned n_threads)
 {
     matvec_args *a = &m->args[m->n++];
-    *a = (matvec_args){.y = m->y, .w = m->weights + m->elems, .x = m->x, .T = T, .N = s.N, .K = s.K, .x_ld = s.K, .y_ld = s.N};
+    *a = (matvec_args){.y = m->y,
+                       .w = m->weights + m->elems,
+                       .x = m->x,
+                       .T = T,
+                       .N = s.N,
+                       .K = s.K,
+                       .x_ld = s.K,
+                       .y_ld = s.N};
     unsigned gx = at_most((unsigned)(s.N + 7) / 8, CCC_HOST_BLOCKS * n_threads);
     if (ccc_host_matmul_tok(T, s.K)) add(&m->p, hb_stream, a, gx, 1);
     else add(&m->p, hb_tile, a, gx, (unsigned)(T + CCC_HOST_TILE_T - 1) / CCC_HOST_TILE_T);
@@ -157,12 +189,15 @@ static int compare(const void *a, const void *b)
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
-/* The read and the matmuls of one token take turns, so that both see the same neighbours; the share is the median of the turns' shares. */
-static void stream_bench(const char *name, const shape *s, int layers, shape head, unsigned n_threads, int rounds)
+/* The read and the matmuls of one token take turns, so that both see the same neighbours; the share is the
+ * median of the turns' shares. */
+static void stream_bench(const char *name, const shape *s, int layers, shape head, unsigned n_threads,
+                         int rounds)
 {
     static program p;
     model *m = make(s, layers, head, 1, n_threads);
-    double bytes = (double)m->elems * 2, best = 1e30, best_read = 1e30, *share = get((size_t)rounds * sizeof *share);
+    double bytes = (double)m->elems * 2, best = 1e30, best_read = 1e30,
+           *share = get((size_t)rounds * sizeof *share);
     u32 out = 0;
     read_args a = {.out = &out, .src = m->weights, .bytes = m->elems * 2};
     memset(&p, 0, sizeof p);
@@ -174,7 +209,9 @@ static void stream_bench(const char *name, const shape *s, int layers, shape hea
         best_read = read < best_read ? read : best_read;
     }
     qsort(share, (size_t)rounds, sizeof *share, compare);
-    printf("%-9s T 1     %7.3f ms  %6.1f GB/s  read %6.1f GB/s  %5.1f %%, median %5.1f %%\n", name, best * 1e3, bytes / best / 1e9, bytes / best_read / 1e9, 100 * best_read / best, 100 * share[rounds / 2]);
+    printf("%-9s T 1     %7.3f ms  %6.1f GB/s  read %6.1f GB/s  %5.1f %%, median %5.1f %%\n", name,
+           best * 1e3, bytes / best / 1e9, bytes / best_read / 1e9, 100 * best_read / best,
+           100 * share[rounds / 2]);
     free(share);
     release(m);
 }
@@ -182,7 +219,8 @@ static void tile_bench(const char *name, const shape *s, int T, double peak, uns
 {
     model *m = make(s, 2, (shape){0, 0}, T, n_threads);
     double t = best_time(&m->p, n_threads, rounds), speed = m->flops / t / 1e9;
-    printf("%-9s T %-4d  %7.3f ms  %6.1f GFLOP/s  peak %6.1f  %5.1f %%  (weights %.1f GB/s)\n", name, T, t * 1e3, speed, peak, 100 * speed / peak, (double)m->elems * 2 / t / 1e9);
+    printf("%-9s T %-4d  %7.3f ms  %6.1f GFLOP/s  peak %6.1f  %5.1f %%  (weights %.1f GB/s)\n", name, T,
+           t * 1e3, speed, peak, 100 * speed / peak, (double)m->elems * 2 / t / 1e9);
     release(m);
 }
 /* SmolLM2's heads, layout ccc: n new tokens of a sequence of `context` */
@@ -195,11 +233,28 @@ static void attention_bench(int context, int n, unsigned n_threads, int rounds)
     for (size_t i = 0; i < kv_B / 2; i++) kv[i] = (u16)(0x3c00 + i * 40503u % 512);
     for (int i = 0; i < n * 576; i++) q[i] = (u16)(0x3c00 + i % 512);
     for (int i = 0; i < blocks; i++) table[i] = blocks - 1 - i;
-    attention_args a = {.out = out, .q = q, .k_cache = (char *)kv, .v_cache = (char *)kv, .table = table, .seq_lens = &context, .query_start = start, .block_stride = 16 * 3 * 64 * 4, .head_stride = 16 * 64 * 4, .S = 1, .T = n, .max_blocks = blocks,
-                        .q_ld = 576, .out_ld = 576, .kv_blocks = blocks, .scale = 0.125f};
+    attention_args a = {.out = out,
+                        .q = q,
+                        .k_cache = (char *)kv,
+                        .v_cache = (char *)kv,
+                        .table = table,
+                        .seq_lens = &context,
+                        .query_start = start,
+                        .block_stride = 16 * 3 * 64 * 4,
+                        .head_stride = 16 * 64 * 4,
+                        .S = 1,
+                        .T = n,
+                        .max_blocks = blocks,
+                        .q_ld = 576,
+                        .out_ld = 576,
+                        .kv_blocks = blocks,
+                        .scale = 0.125f};
     memset(&p, 0, sizeof p);
-    for (int layer = 0; layer < 30; layer++) add(&p, hb_attention, &a, (unsigned)(n + CCC_HOST_QUERIES - 1) / CCC_HOST_QUERIES + 1, n_threads < 3 ? 3 : at_most(9, n_threads));
-    double t = best_time(&p, n_threads, rounds), flops = 30.0 * 9 * 64 * 4 * ((double)n * context - 0.5 * n * (n - 1));
+    for (int layer = 0; layer < 30; layer++)
+        add(&p, hb_attention, &a, (unsigned)(n + CCC_HOST_QUERIES - 1) / CCC_HOST_QUERIES + 1,
+            n_threads < 3 ? 3 : at_most(9, n_threads));
+    double t = best_time(&p, n_threads, rounds),
+           flops = 30.0 * 9 * 64 * 4 * ((double)n * context - 0.5 * n * (n - 1));
     printf("attention %d of %d, 30 layers: %7.3f ms  %6.1f GFLOP/s\n", n, context, t * 1e3, flops / t / 1e9);
     free(kv);
     free(q);
@@ -223,7 +278,8 @@ int main(int argc, char **argv)
     stream_bench("SmolLM2", smol, 30, (shape){49152, 576}, n, rounds);
     stream_bench("8B", llama, 2, (shape){0, 0}, n, rounds);
     static const int tokens[] = {2, 4, 8, 32, 512};
-    for (unsigned i = 0; i < sizeof tokens / sizeof *tokens; i++) tile_bench("SmolLM2", smol, tokens[i], peak, n, rounds);
+    for (unsigned i = 0; i < sizeof tokens / sizeof *tokens; i++)
+        tile_bench("SmolLM2", smol, tokens[i], peak, n, rounds);
     tile_bench("8B", llama, 64, peak, n, (rounds + 2) / 3);
     attention_bench(1024, 1, n, rounds);
     attention_bench(8192, 1, n, rounds);

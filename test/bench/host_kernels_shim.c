@@ -1,5 +1,6 @@
-/* Host templates for the benchmark, with their constants as constants. Compiled by the compiler of the templates, once with each of -DBENCH_stream,
- * -DBENCH_tile, -DBENCH_attention and -DBENCH_read; the last also holds the loop of fused multiply-adds that the peak is measured with. */
+/* Host templates for the benchmark, with their constants as constants. Compiled by the compiler of the
+ * templates, once with each of -DBENCH_stream, -DBENCH_tile, -DBENCH_attention and -DBENCH_read; the last
+ * also holds the loop of fused multiply-adds that the peak is measured with. */
 #define CCC_KERNEL_TEST
 #define ccc_OUT_F32 0
 #define ccc_HQ 9

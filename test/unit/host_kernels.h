@@ -1,6 +1,7 @@
-/* The host kernel templates, compiled for tests: constants are read from hk_spec at run time and hooks have the bodies of host_kernels_shim.c, so
- * that one object serves every shape. hk_run deals a grid's blocks in a scattered order, with scratch full of NaNs. Memory from hk_alloc ends
- * where an inaccessible page begins, so that a kernel that reaches over the end of a buffer faults in every build. */
+/* The host kernel templates, compiled for tests: constants are read from hk_spec at run time and hooks have
+ * the bodies of host_kernels_shim.c, so that one object serves every shape. hk_run deals a grid's blocks in a
+ * scattered order, with scratch full of NaNs. Memory from hk_alloc ends where an inaccessible page begins, so
+ * that a kernel that reaches over the end of a buffer faults in every build. */
 #ifndef HOST_KERNELS_H
 #define HOST_KERNELS_H
 #include <math.h>
@@ -33,7 +34,11 @@ enum {
 #define OP(...)
 #define ELT(name, ...) HK_##name,
 #include "../../ir/op.def"
-    HK_CAST_BF16, HK_CAST_F16, HK_CAST_E4M3, HK_CAST_E5M2, HK_EXP8 /* m_exp8, in every lane */
+    HK_CAST_BF16,
+    HK_CAST_F16,
+    HK_CAST_E4M3,
+    HK_CAST_E5M2,
+    HK_EXP8 /* m_exp8, in every lane */
 };
 
 typedef void hk_kernel(const void *args, const host_ctx *c);

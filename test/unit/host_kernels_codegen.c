@@ -1,11 +1,15 @@
-/* The same templates once more, through code generation: hk_NAME asks ccc_codegen_kernel for the kernel with the constants of hk_spec and the hooks of
- * host_kernels_shim.c as instruction lists, maps the image and runs it. Linked with the same tests instead of the shim's objects. */
+/* The same templates once more, through code generation: hk_NAME asks ccc_codegen_kernel for the kernel with
+ * the constants of hk_spec and the hooks of host_kernels_shim.c as instruction lists, maps the image and runs
+ * it. Linked with the same tests instead of the shim's objects. */
 #include <stdio.h>
 #include <sys/mman.h>
 #include "../../compiler/codegen.h"
 #include "host_kernels.h"
 
-typedef struct { char text[512]; void (*entry)(const void *, const host_ctx *); } compiled;
+typedef struct {
+    char text[512];
+    void (*entry)(const void *, const host_ctx *);
+} compiled;
 static compiled table[1024];
 static unsigned n_compiled;
 static ccc_codegen *codegen;
@@ -25,8 +29,16 @@ static void *map_image(const uint8_t *code, size_t size_B)
 }
 static void add(ccc_hook *h, ccc_hook_ins i) { h->ins[h->n++] = i; }
 #define ARG(number) ((ccc_hook_ins){.kind = CCC_HOOK_ARG, .a = number})
-#define LOAD(type, slot, where) ((ccc_hook_ins){.kind = CCC_HOOK_LOAD, .dtype = CCC_##type, .aux = slot, .at = CCC_AT_##where, .ld = hk_spec.hooks})
-#define STORE(type, slot, value) ((ccc_hook_ins){.kind = CCC_HOOK_STORE, .dtype = CCC_##type, .aux = slot, .at = CCC_AT_ROWCOL, .ld = hk_spec.hooks, .a = value})
+#define LOAD(type, slot, where)                                                                              \
+    ((ccc_hook_ins){                                                                                         \
+        .kind = CCC_HOOK_LOAD, .dtype = CCC_##type, .aux = slot, .at = CCC_AT_##where, .ld = hk_spec.hooks})
+#define STORE(type, slot, value)                                                                             \
+    ((ccc_hook_ins){.kind = CCC_HOOK_STORE,                                                                  \
+                    .dtype = CCC_##type,                                                                     \
+                    .aux = slot,                                                                             \
+                    .at = CCC_AT_ROWCOL,                                                                     \
+                    .ld = hk_spec.hooks,                                                                     \
+                    .a = value})
 #define CAST(type, value) ((ccc_hook_ins){.kind = CCC_HOOK_CAST, .dtype = CCC_##type, .a = value})
 #define ELT_(number, x, y) ((ccc_hook_ins){.kind = CCC_HOOK_ELT, .op = number, .a = x, .b = y})
 
@@ -97,7 +109,8 @@ static compiled *get(ccc_kernel_req *r, const char *text)
 }
 
 /* spec: names of SPEC constants, each with its value in hk_spec */
-static void run(const char *tmpl, const ccc_spec *spec, unsigned n, void (*hooks)(ccc_kernel_req *), const void *args, const host_ctx *c)
+static void run(const char *tmpl, const ccc_spec *spec, unsigned n, void (*hooks)(ccc_kernel_req *),
+                const void *args, const host_ctx *c)
 {
     static ccc_kernel_req r;
     char text[512];
@@ -106,19 +119,23 @@ static void run(const char *tmpl, const ccc_spec *spec, unsigned n, void (*hooks
     r.tmpl = tmpl;
     for (r.n_specs = 0; r.n_specs < n; r.n_specs++) {
         r.spec[r.n_specs] = spec[r.n_specs];
-        at += snprintf(text + at, sizeof text - (size_t)at, " %s=%lld", spec[r.n_specs].name, (long long)spec[r.n_specs].value);
+        at += snprintf(text + at, sizeof text - (size_t)at, " %s=%lld", spec[r.n_specs].name,
+                       (long long)spec[r.n_specs].value);
     }
     if (hooks) hooks(&r);
     get(&r, text)->entry(args, c);
 }
-#define S(x) {#x, hk_spec.x}
-#define DEFINE(name, hooks, ...)                                                                                                   \
-    void hk_##name(const void *args, const host_ctx *c)                                                                            \
-    {                                                                                                                              \
-        const ccc_spec spec[] = {__VA_ARGS__};                                                                                     \
-        run(#name, spec, sizeof spec / sizeof *spec, hooks, args, c);                                                              \
+#define S(x)                                                                                                 \
+    {                                                                                                        \
+#x, hk_spec.x                                                                                        \
     }
-#define DEFINE_PLAIN(name)                                                                                                         \
+#define DEFINE(name, hooks, ...)                                                                             \
+    void hk_##name(const void *args, const host_ctx *c)                                                      \
+    {                                                                                                        \
+        const ccc_spec spec[] = {__VA_ARGS__};                                                               \
+        run(#name, spec, sizeof spec / sizeof *spec, hooks, args, c);                                        \
+    }
+#define DEFINE_PLAIN(name)                                                                                   \
     void hk_##name(const void *args, const host_ctx *c) { run(#name, NULL, 0, NULL, args, c); }
 DEFINE_PLAIN(gather)
 DEFINE_PLAIN(argmax)
@@ -129,7 +146,8 @@ DEFINE(rows, rows_hooks, S(OUT_F32))
 DEFINE(elt, elt_hooks, S(OUT_F32))
 DEFINE(matmul, matmul_hooks, S(OUT_F32), S(TOK))
 DEFINE(matmul_pair, pair_hooks, S(OUT_F32), S(TOK))
-DEFINE(rope_kv, NULL, S(HQ), S(HKV), S(D), S(ROTARY), S(LAYOUT), S(BLOCK), S(DO_Q), S(DO_K), S(DO_KV), S(K_ROTATED))
+DEFINE(rope_kv, NULL, S(HQ), S(HKV), S(D), S(ROTARY), S(LAYOUT), S(BLOCK), S(DO_Q), S(DO_K), S(DO_KV),
+       S(K_ROTATED))
 DEFINE(attention, NULL, S(HQ), S(HKV), S(D), S(LAYOUT), S(BLOCK))
 DEFINE(load, NULL, S(SRC), S(DST), S(HALF))
 
@@ -142,7 +160,11 @@ float hk_elt_value(int op, float x, float y)
 #define ELT(name, ...) [HK_##name] = CCC_OP_##name,
 #include "../../ir/op.def"
         [HK_EXP8] = CCC_OP_exp};
-    static const uint8_t to[] = {[HK_CAST_BF16] = CCC_BF16, [HK_CAST_F16] = CCC_F16, [HK_CAST_E4M3] = CCC_E4M3, [HK_CAST_E5M2] = CCC_E5M2, [HK_EXP8] = 0};
+    static const uint8_t to[] = {[HK_CAST_BF16] = CCC_BF16,
+                                 [HK_CAST_F16] = CCC_F16,
+                                 [HK_CAST_E4M3] = CCC_E4M3,
+                                 [HK_CAST_E5M2] = CCC_E5M2,
+                                 [HK_EXP8] = 0};
     float in[2][8], out[8];
     for (int i = 0; i < 8; i++) in[0][i] = x, in[1][i] = y;
     if (!of[op]) {

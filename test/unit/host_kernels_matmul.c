@@ -2,7 +2,12 @@
 #include <criterion/criterion.h>
 #include "host_kernels.h"
 
-typedef struct { int T, N, K, pair, hooks, out_f32; const u16 *x, *w; const float *aux; int x_ld; } problem;
+typedef struct {
+    int T, N, K, pair, hooks, out_f32;
+    const u16 *x, *w;
+    const float *aux;
+    int x_ld;
+} problem;
 
 static problem make(int T, int N, int K, int pair)
 {
@@ -18,7 +23,8 @@ static double dot(const problem *p, int t, int n, double *size)
 {
     double s = 0;
     for (int k = 0; k < p->K; k++) {
-        double v = (double)hk_bf16_f32(p->x[(size_t)t * (size_t)p->x_ld + (size_t)k]) * hk_bf16_f32(p->w[(size_t)n * (size_t)p->K + (size_t)k]);
+        double v = (double)hk_bf16_f32(p->x[(size_t)t * (size_t)p->x_ld + (size_t)k]) *
+                   hk_bf16_f32(p->w[(size_t)n * (size_t)p->K + (size_t)k]);
         s += v;
         *size += fabs(v);
     }
@@ -28,7 +34,15 @@ static void *run(const problem *p, int tok, unsigned gx, unsigned gy)
 {
     size_t elem = p->out_f32 ? 4 : 2;
     void *y = hk_alloc((size_t)p->T * (size_t)p->N * elem);
-    matvec_args a = {.y = y, .w = p->w, .x = p->x, .T = p->T, .N = p->N, .K = p->K, .x_ld = p->x_ld, .y_ld = p->N, .aux.p = {(void *)(uintptr_t)p->aux}};
+    matvec_args a = {.y = y,
+                     .w = p->w,
+                     .x = p->x,
+                     .T = p->T,
+                     .N = p->N,
+                     .K = p->K,
+                     .x_ld = p->x_ld,
+                     .y_ld = p->N,
+                     .aux.p = {(void *)(uintptr_t)p->aux}};
     hk_spec = (hk_spec_t){.OUT_F32 = p->out_f32, .TOK = tok, .hooks = p->hooks ? p->N : 0};
     size_t scratch = (size_t)ccc_host_matmul_scratch_B(tok, p->K);
     if (p->pair) HK_RUN(matmul_pair, &a, gx, gy, scratch);
@@ -49,12 +63,15 @@ static void check(const problem *p, const float *y, const char *what)
                 want += p->aux[t * p->N + n];
             }
             double got = y[t * p->N + n];
-            cr_assert(fabs(got - want) <= bound, "%s T %d N %d K %d: y[%d][%d] = %g, not %g (bound %g)", what, p->T, p->N, p->K, t, n, got, want, bound);
+            cr_assert(fabs(got - want) <= bound, "%s T %d N %d K %d: y[%d][%d] = %g, not %g (bound %g)", what,
+                      p->T, p->N, p->K, t, n, got, want, bound);
         }
 }
 
-static const int shapes[][3] = {{1, 1, 1}, {1, 8, 16}, {1, 13, 33}, {1, 64, 576}, {1, 100, 1040}, {1, 24, 2056}, {2, 9, 24}, {3, 40, 64}, {4, 7, 15}, {5, 96, 576},
-                                {7, 97, 100}, {33, 200, 1025}, {48, 24, 64}, {49, 104, 32}, {100, 33, 72}, {257, 16, 40}, {3, 8, 3000}};
+static const int shapes[][3] = {{1, 1, 1},     {1, 8, 16},      {1, 13, 33},  {1, 64, 576},  {1, 100, 1040},
+                                {1, 24, 2056}, {2, 9, 24},      {3, 40, 64},  {4, 7, 15},    {5, 96, 576},
+                                {7, 97, 100},  {33, 200, 1025}, {48, 24, 64}, {49, 104, 32}, {100, 33, 72},
+                                {257, 16, 40}, {3, 8, 3000}};
 
 Test(host_matmul, right_over_odd_shapes)
 {
@@ -77,11 +94,13 @@ Test(host_matmul, bits_do_not_depend_on_grid_or_T)
         size_t row_B = (size_t)p.N * 4;
         float *all = run(&p, 0, 1, 1);
         cr_assert(!memcmp(all, run(&p, 0, 7, 3), row_B * (size_t)p.T), "grid changes bits");
-        if (p.K % 16 == 0) cr_assert(!memcmp(all, run(&p, 1, 5, 1), row_B * (size_t)p.T), "streaming changes bits");
+        if (p.K % 16 == 0)
+            cr_assert(!memcmp(all, run(&p, 1, 5, 1), row_B * (size_t)p.T), "streaming changes bits");
         problem one = p;
         one.T = 1;
         one.x += (size_t)(p.T - 1) * (size_t)p.x_ld;
-        cr_assert(!memcmp(all + (size_t)(p.T - 1) * (size_t)p.N, run(&one, p.K % 16 == 0, 2, 1), row_B), "the last token alone has other bits");
+        cr_assert(!memcmp(all + (size_t)(p.T - 1) * (size_t)p.N, run(&one, p.K % 16 == 0, 2, 1), row_B),
+                  "the last token alone has other bits");
         hk_free_all();
     }
 }

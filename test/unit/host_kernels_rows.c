@@ -1,4 +1,5 @@
-/* rows, elt, gather and argmax. A norm's sum of squares has its written order: compared bit for bit with the order spelt out. */
+/* rows, elt, gather and argmax. A norm's sum of squares has its written order: compared bit for bit with the
+ * order spelt out. */
 #include <criterion/criterion.h>
 #include "host_kernels.h"
 
@@ -25,7 +26,14 @@ Test(host_rows, norm_is_bit_exact)
             u16 *x = hk_random_bf16(all, 3), *res = hk_random_bf16(all, 3), *kept = hk_alloc(all * 2);
             float *weight = hk_alloc((size_t)n * 4), *out = hk_alloc(all * 4), *v = hk_alloc((size_t)n * 4);
             for (int k = 0; k < n; k++) weight[k] = hk_uniform();
-            rows_args a = {.out = out, .x = x, .rows = rows, .cols = n, .x_ld = n, .out_ld = n, .eps = 1e-5f, .aux.p = {res, kept, weight}};
+            rows_args a = {.out = out,
+                           .x = x,
+                           .rows = rows,
+                           .cols = n,
+                           .x_ld = n,
+                           .out_ld = n,
+                           .eps = 1e-5f,
+                           .aux.p = {res, kept, weight}};
             hk_spec = (hk_spec_t){.OUT_F32 = 1, .hooks = hooks ? n : 0};
             HK_RUN(rows, &a, 2, 1, (size_t)ccc_host_rows_scratch_B(n));
             for (int r = 0; r < rows; r++) {
@@ -40,7 +48,8 @@ Test(host_rows, norm_is_bit_exact)
                 for (int k = 0; k < n; k++) {
                     float want = v[k] * scale;
                     if (hooks) want *= weight[k];
-                    cr_assert(out[r * n + k] == want, "cols %d row %d: [%d] = %a, not %a", n, r, k, out[r * n + k], want);
+                    cr_assert(out[r * n + k] == want, "cols %d row %d: [%d] = %a, not %a", n, r, k,
+                              out[r * n + k], want);
                 }
             }
             hk_free_all();
@@ -50,10 +59,18 @@ Test(host_rows, in_place_and_bf16)
 {
     hk_seed(6);
     int n = 19;
-    u16 *x = hk_random_bf16((size_t)n, 3), *res = hk_random_bf16((size_t)n, 3), *first = hk_alloc((size_t)n * 2), *kept = hk_alloc((size_t)n * 2);
+    u16 *x = hk_random_bf16((size_t)n, 3), *res = hk_random_bf16((size_t)n, 3),
+        *first = hk_alloc((size_t)n * 2), *kept = hk_alloc((size_t)n * 2);
     float weight[19];
     for (int k = 0; k < n; k++) weight[k] = hk_uniform();
-    rows_args a = {.out = first, .x = x, .rows = 1, .cols = n, .x_ld = n, .out_ld = n, .eps = 1e-5f, .aux.p = {res, kept, weight}};
+    rows_args a = {.out = first,
+                   .x = x,
+                   .rows = 1,
+                   .cols = n,
+                   .x_ld = n,
+                   .out_ld = n,
+                   .eps = 1e-5f,
+                   .aux.p = {res, kept, weight}};
     hk_spec = (hk_spec_t){.hooks = n};
     HK_RUN(rows, &a, 1, 1, (size_t)ccc_host_rows_scratch_B(n));
     a.out = x; /* over its input; the new residual over the old one */
@@ -70,7 +87,8 @@ Test(host_elt, every_column_once)
     static const int shape[][2] = {{1, 1}, {3, 7}, {2, 8}, {5, 1030}, {2, 3001}, {0, 8}};
     for (size_t s = 0; s < sizeof shape / sizeof *shape; s++) {
         int rows = shape[s][0], n = shape[s][1];
-        float *x = hk_alloc((size_t)(rows * n) * 4), *w = hk_alloc((size_t)n * 4), *b = hk_alloc((size_t)rows * 4);
+        float *x = hk_alloc((size_t)(rows * n) * 4), *w = hk_alloc((size_t)n * 4),
+              *b = hk_alloc((size_t)rows * 4);
         for (int i = 0; i < rows * n; i++) x[i] = hk_uniform() * 20;
         for (int i = 0; i < n; i++) w[i] = hk_uniform();
         for (int i = 0; i < rows; i++) b[i] = hk_uniform();
@@ -100,19 +118,29 @@ Test(host_gather, ids_alternatives_and_bad_ids)
 {
     hk_seed(8);
     for (int cols = 5; cols <= 64; cols += 59) {
-        u16 *table = hk_random_bf16((size_t)(10 * cols), 1), *alt = hk_random_bf16((size_t)(4 * cols), 1), *out = hk_alloc((size_t)(4 * cols) * 2);
+        u16 *table = hk_random_bf16((size_t)(10 * cols), 1), *alt = hk_random_bf16((size_t)(4 * cols), 1),
+            *out = hk_alloc((size_t)(4 * cols) * 2);
         i32 ids[] = {3, 9, 0, 5};
         u32 status[4] = {0};
-        gather_args a = {.out = out, .table = table, .ids = ids, .status = status, .n = 4, .cols = cols, .table_rows = 10, .bad_kind = 1};
+        gather_args a = {.out = out,
+                         .table = table,
+                         .ids = ids,
+                         .status = status,
+                         .n = 4,
+                         .cols = cols,
+                         .table_rows = 10,
+                         .bad_kind = 1};
         HK_RUN(gather, &a, 3, 1, 0);
-        for (int i = 0; i < 4; i++) cr_assert(!memcmp(out + i * cols, table + ids[i] * cols, (size_t)cols * 2));
+        for (int i = 0; i < 4; i++)
+            cr_assert(!memcmp(out + i * cols, table + ids[i] * cols, (size_t)cols * 2));
         cr_assert(status[0] == 0);
         ids[1] = 10;
         ids[2] = -7;
         HK_RUN(gather, &a, 1, 1, 0);
         cr_assert(!memcmp(out + cols, table + 9 * cols, (size_t)cols * 2));
         cr_assert(!memcmp(out + 2 * cols, table, (size_t)cols * 2));
-        cr_assert(status[0] == 1 && status[1] == 1 && status[2] == 10, "the first bad id stays: %u %u %u", status[0], status[1], status[2]);
+        cr_assert(status[0] == 1 && status[1] == 1 && status[2] == 10, "the first bad id stays: %u %u %u",
+                  status[0], status[1], status[2]);
         a.alt = alt;
         HK_RUN(gather, &a, 2, 1, 0);
         cr_assert(!memcmp(out, alt, (size_t)(4 * cols) * 2));
@@ -135,12 +163,20 @@ Test(host_argmax, ties_nans_infinities)
             float *x = hk_alloc((size_t)(2 * n) * 4);
             for (int i = 0; i < 2 * n; i++) {
                 unsigned r = hk_random();
-                x[i] = kind == 0 ? hk_uniform() : kind == 1 ? (float)(r % 3) : kind == 2 ? NAN : kind == 3 ? -INFINITY : kind == 4 ? (r & 1 ? NAN : -INFINITY) : kind == 5 ? (r & 1 ? INFINITY : NAN) : kind == 6 ? (r & 1 ? 0.0f : -0.0f) : (r % 4 ? -3.0f : -INFINITY);
+                x[i] = kind == 0   ? hk_uniform()
+                       : kind == 1 ? (float)(r % 3)
+                       : kind == 2 ? NAN
+                       : kind == 3 ? -INFINITY
+                       : kind == 4 ? (r & 1 ? NAN : -INFINITY)
+                       : kind == 5 ? (r & 1 ? INFINITY : NAN)
+                       : kind == 6 ? (r & 1 ? 0.0f : -0.0f)
+                                   : (r % 4 ? -3.0f : -INFINITY);
             }
             i32 out[2];
             argmax_args a = {.out = out, .x = x, .rows = 2, .cols = n, .x_ld = n};
             HK_RUN(argmax, &a, 2, 1, 0);
-            for (int r = 0; r < 2; r++) cr_assert(out[r] == naive_argmax(x + r * n, n), "n %d kind %d: %d", n, kind, out[r]);
+            for (int r = 0; r < 2; r++)
+                cr_assert(out[r] == naive_argmax(x + r * n, n), "n %d kind %d: %d", n, kind, out[r]);
             hk_free_all();
         }
 }

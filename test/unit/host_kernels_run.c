@@ -1,11 +1,15 @@
-/* Running a kernel template's blocks, guarded memory and random numbers, for the tests of the host kernels. */
+/* Running a kernel template's blocks, guarded memory and random numbers, for the tests of the host kernels.
+ */
 #include <sys/mman.h>
 #include <unistd.h>
 #include "host_kernels.h"
 
 hk_spec_t hk_spec;
 
-typedef struct { void *base; size_t size_B; } mapping;
+typedef struct {
+    void *base;
+    size_t size_B;
+} mapping;
 static mapping mappings[4096];
 static size_t n_mappings;
 
@@ -13,7 +17,9 @@ void *hk_alloc(size_t size_B)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (size_B + page - 1) / page * page;
     char *p = mmap(NULL, body + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED || n_mappings == sizeof mappings / sizeof *mappings || mprotect(p + body, page, PROT_NONE)) abort();
+    if (p == MAP_FAILED || n_mappings == sizeof mappings / sizeof *mappings ||
+        mprotect(p + body, page, PROT_NONE))
+        abort();
     mappings[n_mappings++] = (mapping){p, body + page};
     memset(p, 0xff, body);
     return p + body - size_B; /* element sizes divide sizes, so that elements are aligned */

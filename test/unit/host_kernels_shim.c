@@ -1,5 +1,6 @@
-/* One host kernel template, as tests want it: compiled by the compiler of the templates, once a template, with -DTEMPLATE=FILE, -DNAME=hk_NAME and
- * -DTEST_HOOKS_rows and the like. Hook bodies are written with the functions that codegen calls, for both widths from one text. */
+/* One host kernel template, as tests want it: compiled by the compiler of the templates, once a template,
+ * with -DTEMPLATE=FILE, -DNAME=hk_NAME and -DTEST_HOOKS_rows and the like. Hook bodies are written with the
+ * functions that codegen calls, for both widths from one text. */
 #define CCC_KERNEL_TEST
 #define ccc_OUT_F32 hk_spec.OUT_F32
 #define ccc_TOK hk_spec.TOK
@@ -30,40 +31,41 @@ INLINE float map1(float (*f)(float, float), float x, float y) { return f(x, y); 
 INLINE float to_bf16(float x, float y) { return (void)y, ccc_cast_bf16(x); }
 
 /* in: bf16(v + aux0[row, col]), kept in aux1 (bf16); out: v * aux2[col] (f32) */
-#define ROWS_HOOKS(suffix, T, W)                                                                                                   \
-    T ccc_hook_in##suffix(T v, i32 row, i32 col, const aux_t *aux)                                                                 \
-    {                                                                                                                              \
-        if (!hk_spec.hooks) return v;                                                                                              \
-        i64 at = (i64)row * hk_spec.hooks + col;                                                                                   \
-        v = map##W(to_bf16, map##W(ccc_elt_add, v, ccc_ld##W##_bf16(aux->p[0], at)), v);                                           \
-        ccc_st##W##_bf16(aux->p[1], at, v);                                                                                        \
-        return v;                                                                                                                  \
-    }                                                                                                                              \
-    T ccc_hook_out##suffix(T v, i32 row, i32 col, const aux_t *aux)                                                                \
-    {                                                                                                                              \
-        (void)row;                                                                                                                 \
-        return hk_spec.hooks ? map##W(ccc_elt_mul, v, ccc_ldc##W##_f32(aux->p[2], col)) : v;                                       \
+#define ROWS_HOOKS(suffix, T, W)                                                                             \
+    T ccc_hook_in##suffix(T v, i32 row, i32 col, const aux_t *aux)                                           \
+    {                                                                                                        \
+        if (!hk_spec.hooks) return v;                                                                        \
+        i64 at = (i64)row * hk_spec.hooks + col;                                                             \
+        v = map##W(to_bf16, map##W(ccc_elt_add, v, ccc_ld##W##_bf16(aux->p[0], at)), v);                     \
+        ccc_st##W##_bf16(aux->p[1], at, v);                                                                  \
+        return v;                                                                                            \
+    }                                                                                                        \
+    T ccc_hook_out##suffix(T v, i32 row, i32 col, const aux_t *aux)                                          \
+    {                                                                                                        \
+        (void)row;                                                                                           \
+        return hk_spec.hooks ? map##W(ccc_elt_mul, v, ccc_ldc##W##_f32(aux->p[2], col)) : v;                 \
     }
 /* body: silu(aux0[row, col]) * aux1[col] + aux2[row], all f32 */
-#define ELT_HOOKS(suffix, T, W)                                                                                                    \
-    T ccc_hook_body##suffix(i32 row, i32 col, const aux_t *aux)                                                                    \
-    {                                                                                                                              \
-        T x = ccc_ld##W##_f32(aux->p[0], (i64)row * hk_spec.hooks + col);                                                          \
-        x = map##W(ccc_elt_mul, map##W(ccc_elt_silu, x, x), ccc_ldc##W##_f32(aux->p[1], col));                                     \
-        return map##W(ccc_elt_add, x, (T)ccc_ld1_f32(aux->p[2], row));                                                             \
+#define ELT_HOOKS(suffix, T, W)                                                                              \
+    T ccc_hook_body##suffix(i32 row, i32 col, const aux_t *aux)                                              \
+    {                                                                                                        \
+        T x = ccc_ld##W##_f32(aux->p[0], (i64)row * hk_spec.hooks + col);                                    \
+        x = map##W(ccc_elt_mul, map##W(ccc_elt_silu, x, x), ccc_ldc##W##_f32(aux->p[1], col));               \
+        return map##W(ccc_elt_add, x, (T)ccc_ld1_f32(aux->p[2], row));                                       \
     }
 /* epilogue: bf16(v) + aux0[row, col] (f32); pair: silu(v) * v2 */
-#define EPILOGUE_HOOKS(suffix, T, W)                                                                                                 \
-    T ccc_hook_epilogue##suffix(T v, i32 row, i32 col, const aux_t *aux)                                                           \
-    {                                                                                                                              \
-        if (!hk_spec.hooks) return v;                                                                                              \
-        return map##W(ccc_elt_add, map##W(to_bf16, v, v), ccc_ld##W##_f32(aux->p[0], (i64)row * hk_spec.hooks + col));             \
+#define EPILOGUE_HOOKS(suffix, T, W)                                                                         \
+    T ccc_hook_epilogue##suffix(T v, i32 row, i32 col, const aux_t *aux)                                     \
+    {                                                                                                        \
+        if (!hk_spec.hooks) return v;                                                                        \
+        return map##W(ccc_elt_add, map##W(to_bf16, v, v),                                                    \
+                      ccc_ld##W##_f32(aux->p[0], (i64)row * hk_spec.hooks + col));                           \
     }
-#define PAIR_HOOKS(suffix, T, W)                                                                                                   \
-    T ccc_hook_pair##suffix(T v, T v2, i32 row, i32 col, const aux_t *aux)                                                         \
-    {                                                                                                                              \
-        (void)row, (void)col, (void)aux;                                                                                           \
-        return map##W(ccc_elt_mul, map##W(ccc_elt_silu, v, v), v2);                                                                \
+#define PAIR_HOOKS(suffix, T, W)                                                                             \
+    T ccc_hook_pair##suffix(T v, T v2, i32 row, i32 col, const aux_t *aux)                                   \
+    {                                                                                                        \
+        (void)row, (void)col, (void)aux;                                                                     \
+        return map##W(ccc_elt_mul, map##W(ccc_elt_silu, v, v), v2);                                          \
     }
 #if defined(TEST_HOOKS_rows)
 ROWS_HOOKS(, VF, 8)
@@ -75,13 +77,20 @@ float hk_elt_value(int op, float x, float y)
 {
     switch (op) {
 #define OP(...)
-#define ELT(name, ...) case HK_##name: return ccc_elt_##name(x, y);
+#define ELT(name, ...)                                                                                       \
+    case HK_##name:                                                                                          \
+        return ccc_elt_##name(x, y);
 #include "../../ir/op.def"
-    case HK_CAST_BF16: return ccc_cast_bf16(x);
-    case HK_CAST_F16: return ccc_cast_f16(x);
-    case HK_CAST_E4M3: return ccc_cast_e4m3(x);
-    case HK_CAST_E5M2: return ccc_cast_e5m2(x);
-    default: return m_exp8((VF)x)[3];
+    case HK_CAST_BF16:
+        return ccc_cast_bf16(x);
+    case HK_CAST_F16:
+        return ccc_cast_f16(x);
+    case HK_CAST_E4M3:
+        return ccc_cast_e4m3(x);
+    case HK_CAST_E5M2:
+        return ccc_cast_e5m2(x);
+    default:
+        return m_exp8((VF)x)[3];
     }
 }
 #elif defined(TEST_HOOKS_matmul) && defined(PAIR)

@@ -1,5 +1,5 @@
-/* One decode step further, for sequences of one query token each: position and length + 1, and the slot of the new position, -1 where the
- * block table has none for it. A sequence of length 0 is padding and stays. */
+/* One decode step further, for sequences of one query token each: position and length + 1, and the slot of
+ * the new position, -1 where the block table has none for it. A sequence of length 0 is padding and stays. */
 #include "h.h"
 
 ENTRY ccc_kernel(const advance_args *a, const host_ctx *c)

@@ -1,5 +1,6 @@
-/* argmax of rows of f32: the lowest index of the largest value; a NaN is smaller than everything, a row of NaNs gives 0. A unit of work is a row.
- * Eight columns side by side each keep their own best; a strict comparison keeps the first, the last step takes the lowest of equals. */
+/* argmax of rows of f32: the lowest index of the largest value; a NaN is smaller than everything, a row of
+ * NaNs gives 0. A unit of work is a row. Eight columns side by side each keep their own best; a strict
+ * comparison keeps the first, the last step takes the lowest of equals. */
 #include "h.h"
 
 INLINE i32 one_row(const float *x, i32 n)
@@ -28,5 +29,6 @@ INLINE i32 one_row(const float *x, i32 n)
 ENTRY ccc_kernel(const argmax_args *a, const host_ctx *c)
 {
     i64 end = share(a->rows, c->block[0] + 1, c->grid[0]);
-    for (i64 r = share(a->rows, c->block[0], c->grid[0]); r < end; r++) a->out[r] = one_row(a->x + r * a->x_ld, a->cols);
+    for (i64 r = share(a->rows, c->block[0], c->grid[0]); r < end; r++)
+        a->out[r] = one_row(a->x + r * a->x_ld, a->cols);
 }

@@ -1,30 +1,41 @@
-/* Paged attention, causal, for any mixture of query lengths and any layout. A unit of work is a tile: up to QUERIES query tokens of one sequence
- * and some heads of one KV head (a row is a query token of a head). It goes over the cache COLS rows at a time: scores, online softmax, sums of V, all in f32.
+/* Paged attention, causal, for any mixture of query lengths and any layout. A unit of work is a tile: up to
+ * QUERIES query tokens of one sequence and some heads of one KV head (a row is a query token of a head). It
+ * goes over the cache COLS rows at a time: scores, online softmax, sums of V, all in f32.
  *
- * A tile of several tokens turns K around in scratch, [D][COLS], and makes blocks of 4 rows x 16 columns in registers. A tile of one token, as in
- * decode, would spend most of its time on turning: it takes the rows of K and V as they lie, 16 bf16 as two vectors of even and odd elements (as matmul
- * does), with q and the result laid out to match. Which way is taken depends on the sequence's own query length alone, and so do a row's bits.
- * Cache rows that a tile must not see are never read, scores that a row must not see become probabilities of exactly 0. */
+ * A tile of several tokens turns K around in scratch, [D][COLS], and makes blocks of 4 rows x 16 columns in
+ * registers. A tile of one token, as in decode, would spend most of its time on turning: it takes the rows of
+ * K and V as they lie, 16 bf16 as two vectors of even and odd elements (as matmul does), with q and the
+ * result laid out to match. Which way is taken depends on the sequence's own query length alone, and so do a
+ * row's bits. Cache rows that a tile must not see are never read, scores that a row must not see become
+ * probabilities of exactly 0. */
 #include "kv.h"
 #include "hooks.h"
 
-enum { QUERIES = CCC_HOST_QUERIES, ROWS = CCC_HOST_ROWS, COLS = CCC_HOST_COLS, R_REG = 4 /* rows at once, .. */, R_ONE = 3 /* .. with one token */ };
+enum {
+    QUERIES = CCC_HOST_QUERIES,
+    ROWS = CCC_HOST_ROWS,
+    COLS = CCC_HOST_COLS,
+    R_REG = 4 /* rows at once, .. */,
+    R_ONE = 3 /* .. with one token */
+};
 #define NEVER (-3.0e38f)
 
 typedef struct {
     const attention_args *a;
-    i32 seq, kv_head, whole;             /* whole: query tokens of the sequence */
-    i32 first, n, visible;               /* first query token of the tile (row of q), tokens, cache rows that its last token sees */
-    i32 head0, heads, rows;              /* rows = heads * n, row r: head r / n, token r % n */
-    i32 ld;                              /* of q and out: D, with one token rounded up to 16 */
-    float *q, *out, *score, *kv;         /* [ROWS][ld], [ROWS][ld], [ROWS][COLS], [D][COLS] for K, [COLS][D] for V */
-    const char *k_page[COLS / KV_PAGE], *v_page[COLS / KV_PAGE]; /* of the COLS cache rows in hand; pages of 16 tokens */
+    i32 seq, kv_head, whole; /* whole: query tokens of the sequence */
+    i32 first, n;            /* first query token of the tile (row of q), tokens */
+    i32 visible;             /* cache rows that the last of them sees */
+    i32 head0, heads, rows;      /* rows = heads * n, row r: head r / n, token r % n */
+    i32 ld;                      /* of q and out: D, with one token rounded up to 16 */
+    float *q, *out, *score, *kv; /* [ROWS][ld], [ROWS][ld], [ROWS][COLS], [D][COLS] for K, [COLS][D] for V */
+    const char *k_page[COLS / KV_PAGE], *v_page[COLS / KV_PAGE]; /* 16-token pages of the rows in hand */
     float most[ROWS];
     VF sum[ROWS];
 } tile_t;
 
-/* ---- the cache ------------------------------------------------------------------------------------------------------------------- */
-INLINE i64 page_step(const tile_t *m) { return ccc_LAYOUT == KV_CCC ? 2 * ccc_D : m->a->token_stride; } /* bytes between tokens of a page */
+/* ---- the cache ----------------------------------------------------------------------------------------- */
+/* bytes between tokens of a page */
+INLINE i64 page_step(const tile_t *m) { return ccc_LAYOUT == KV_CCC ? 2 * ccc_D : m->a->token_stride; }
 /* where the pages of cache rows j0 .. j0+n lie */
 INLINE void find_pages(tile_t *m, i32 j0, i32 n)
 {
@@ -93,11 +104,12 @@ INLINE void load_v(tile_t *m, i32 n)
     const i64 step = page_step(m);
     ROLLED for (i32 j = 0; j < n; j++) {
         const char *row = m->v_page[j / KV_PAGE] + j % KV_PAGE * step;
-        for (i32 p = 0; p < ccc_D / 8; p++) st8f(m->kv + (i64)j * ccc_D + p * 8, ld8b((const u16 *)(const void *)(row + kv_piece(j, p))));
+        for (i32 p = 0; p < ccc_D / 8; p++)
+            st8f(m->kv + (i64)j * ccc_D + p * 8, ld8b((const u16 *)(const void *)(row + kv_piece(j, p))));
     }
 }
 
-/* ---- scores, softmax, sums ----------------------------------------------------------------------------------------------------------- */
+/* ---- scores, softmax, sums ----------------------------------------------------------------------------- */
 /* of 4 rows from r0 on */
 INLINE void scores(tile_t *m, i32 r0, i32 n)
 {
@@ -119,7 +131,8 @@ INLINE void scores(tile_t *m, i32 r0, i32 n)
     }
 }
 
-/* scores of row r become probabilities relative to the largest score so far; what was summed before is scaled to it */
+/* scores of row r become probabilities relative to the largest score so far; what was summed before is scaled
+ * to it */
 INLINE void softmax(tile_t *m, i32 r, i32 j0, i32 n)
 {
     i32 seen = m->visible - m->n + 1 + r % m->n - j0; /* columns of this piece that the row sees */
@@ -143,7 +156,8 @@ INLINE void softmax(tile_t *m, i32 r, i32 j0, i32 n)
     m->sum[r] = sum;
     m->most[r] = most;
     if (keep == 1.0f) return;
-    ROLLED for (i32 d = 0; d < m->ld; d += 8) st8f(m->out + (i64)r * m->ld + d, ld8f(m->out + (i64)r * m->ld + d) * keep);
+    ROLLED for (i32 d = 0; d < m->ld; d += 8)
+        st8f(m->out + (i64)r * m->ld + d, ld8f(m->out + (i64)r * m->ld + d) * keep);
 }
 
 /* out[r] += probabilities * V for 4 rows and n cache rows, 8 * dn columns from d */
@@ -169,12 +183,13 @@ INLINE void weigh_rows(tile_t *m, i32 r0, i32 n)
     if (ccc_D % 16) weigh(m, r0, ccc_D - 8, n, 1);
 }
 
-/* ---- one token: scores and sums with K and V as they lie ------------------------------------------------------------------------------- */
+/* ---- one token: scores and sums with K and V as they lie ----------------------------------------------- */
 enum { KEYS = 4 };
 INLINE void scores_one(tile_t *m, i32 r0, i32 n, i32 rn)
 {
     const i64 step = page_step(m);
-    ROLLED for (i32 j = 0; j < n; j += KEYS) { /* pages are whole: rows beyond the last are read as the last */
+    ROLLED for (i32 j = 0; j < n;
+                j += KEYS) { /* pages are whole: rows beyond the last are read as the last */
         VF s[R_ONE][KEYS];
         const char *row[KEYS];
         i32 t[KEYS];
@@ -193,7 +208,8 @@ INLINE void scores_one(tile_t *m, i32 r0, i32 n, i32 rn)
                 }
             }
         }
-        UNROLL for (i32 r = 0; r < rn; r++) st4f(m->score + (r0 + r) * COLS + j, sum4(s[r][0], s[r][1], s[r][2], s[r][3]));
+        UNROLL for (i32 r = 0; r < rn; r++)
+            st4f(m->score + (r0 + r) * COLS + j, sum4(s[r][0], s[r][1], s[r][2], s[r][3]));
     }
 }
 /* 16 columns from piece p on */
@@ -217,8 +233,9 @@ INLINE void weigh_one(tile_t *m, i32 r0, i32 p, i32 n, i32 rn)
     }
 }
 
-/* ---- a tile ---------------------------------------------------------------------------------------------------------------------------- */
-/* scores of all rows with the n cache rows in hand, and, when they have become probabilities, the sums of V. Rows are made up to fours. */
+/* ---- a tile -------------------------------------------------------------------------------------------- */
+/* scores of all rows with the n cache rows in hand, and, when they have become probabilities, the sums of V.
+ * Rows are made up to fours. */
 INLINE void all_scores(tile_t *m, i32 n, i32 one)
 {
     i32 r = 0;
@@ -270,7 +287,8 @@ INLINE void end(const tile_t *m, i32 one)
         ROLLED for (i32 d = 0; d < ccc_D && one; d += 16) {
             VF even = ld8f(from + d) * part, odd = ld8f(from + d + 8) * part;
             st8b(out + d, __builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11));
-            if (d + 8 < ccc_D) st8b(out + d + 8, __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15));
+            if (d + 8 < ccc_D)
+                st8b(out + d + 8, __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15));
         }
     }
 }
@@ -288,12 +306,14 @@ INLINE void attend(tile_t *m, i32 one)
     end(m, one);
 }
 
-/* Tile number `index` counted over all sequences; its query tokens and visible rows. False: there are not so many tiles. */
+/* Tile number `index` counted over all sequences; its query tokens and visible rows. False: there are not so
+ * many tiles. */
 INLINE i32 find_tile(tile_t *m, i64 index)
 {
     const attention_args *a = m->a;
     ROLLED for (m->seq = 0; m->seq < a->S; m->seq++) {
-        i32 from = imax(0, imin(a->query_start[m->seq], a->T)), to = imax(from, imin(a->query_start[m->seq + 1], a->T));
+        i32 from = imax(0, imin(a->query_start[m->seq], a->T)),
+            to = imax(from, imin(a->query_start[m->seq + 1], a->T));
         i32 n = to - from, tiles = (n + QUERIES - 1) / QUERIES;
         if (index >= tiles) {
             index -= tiles;
@@ -320,7 +340,8 @@ ENTRY ccc_kernel(const attention_args *a, const host_ctx *c)
     m.score = m.out + ROWS * ccc_D;
     m.kv = m.score + ROWS * COLS;
     if (!find_tile(&m, c->block[0])) return;
-    const i32 group = ccc_HQ / ccc_HKV, one = m.whole == 1, most = one ? ROWS / 2 : ROWS / m.n; /* with one token rows may be longer by 8 */
+    const i32 group = ccc_HQ / ccc_HKV, one = m.whole == 1,
+              most = one ? ROWS / 2 : ROWS / m.n; /* with one token rows may be longer by 8 */
     i32 head_end = (i32)share(ccc_HQ, c->block[1] + 1, c->grid[1]);
     for (i32 h = (i32)share(ccc_HQ, c->block[1], c->grid[1]); h < head_end; h += m.heads) {
         m.head0 = h;

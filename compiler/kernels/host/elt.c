@@ -1,4 +1,5 @@
-/* Elementwise over [rows, cols]: out = body(row, col), whose operands are all aux. A unit of work is a piece of a row, PIECE columns wide. */
+/* Elementwise over [rows, cols]: out = body(row, col), whose operands are all aux. A unit of work is a piece
+ * of a row, PIECE columns wide. */
 #include "hooks.h"
 
 SPEC(i32, ccc_OUT_F32);
@@ -25,7 +26,8 @@ INLINE void piece(const elt_args *a, i32 row, i32 col, i32 end)
 
 ENTRY ccc_kernel(const elt_args *a, const host_ctx *c)
 {
-    i64 per_row = ((i64)a->cols + PIECE - 1) / PIECE, units = a->rows * per_row, end = share(units, c->block[0] + 1, c->grid[0]);
+    i64 per_row = ((i64)a->cols + PIECE - 1) / PIECE, units = a->rows * per_row,
+        end = share(units, c->block[0] + 1, c->grid[0]);
     for (i64 u = share(units, c->block[0], c->grid[0]); u < end; u++) {
         i32 col = (i32)(u % per_row) * PIECE;
         piece(a, (i32)(u / per_row), col, imin(a->cols, col + PIECE));

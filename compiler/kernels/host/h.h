@@ -1,17 +1,20 @@
 /* The prelude of every host kernel template: vector types and the few operations that C has no word for.
  *
- * A template becomes flat machine code without any reference to the outside. Therefore: no library calls, no writable globals, no thread
- * locals; mathematics is written out here and in hooks.h. Memory is accessed by the ld* and st* below, which need no alignment beyond that of the
- * element. A block deals with its share of the work, share(): any grid gives the same bits. */
+ * A template becomes flat machine code without any reference to the outside. Therefore: no library calls, no
+ * writable globals, no thread locals; mathematics is written out here and in hooks.h. Memory is accessed by
+ * the ld* and st* below, which need no alignment beyond that of the element. A block deals with its share of
+ * the work, share(): any grid gives the same bits. */
 #ifndef CCC_H_H
 #define CCC_H_H
 #include "../abi.h"
 #include "../host_geometry.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("clang loop unroll(full)")                               /* arrays of registers count on it */
+#define UNROLL _Pragma("clang loop unroll(full)") /* arrays of registers count on it */
 #define TWICE _Pragma("clang loop unroll_count(2) vectorize(disable)")
-#define ROLLED _Pragma("clang loop unroll(disable) vectorize(disable)")         /* rare or slow anyway: keeps kernels small and quick to compile */
+#define ROLLED                                                                                               \
+    _Pragma("clang loop unroll(disable) vectorize(disable)") /* rare or slow anyway: keeps kernels small and \
+                                                                quick to compile */
 #ifdef CCC_KERNEL_TEST /* compiled straight into a test, where constants are macros */
 #define SPEC(type, name) struct spec_is_a_macro
 #define LIB INLINE
@@ -34,7 +37,7 @@ typedef VU VU_any __attribute__((aligned(1), may_alias));
 typedef VU4 VU4_any __attribute__((aligned(1), may_alias));
 typedef VH VH_any __attribute__((aligned(1), may_alias));
 
-/* ---- arithmetic -------------------------------------------------------------------------------------------------------------- */
+/* ---- arithmetic ---------------------------------------------------------------------------------------- */
 INLINE i32 imin(i32 a, i32 b) { return a < b ? a : b; }
 INLINE i32 imax(i32 a, i32 b) { return a > b ? a : b; }
 INLINE i64 lmin(i64 a, i64 b) { return a < b ? a : b; }
@@ -44,7 +47,8 @@ INLINE float fma1(float a, float b, float c) { return __builtin_elementwise_fma(
 INLINE VF fma8(VF a, VF b, VF c) { return __builtin_elementwise_fma(a, b, c); }
 INLINE float sqrt1(float x) { return __builtin_elementwise_sqrt(x); }
 INLINE VF splat(float x) { return (VF)x; }
-/* (v0+v4, v1+v5, ..), then distance 2, then 1: the order in which every sum over the elements of a vector is taken */
+/* (v0+v4, v1+v5, ..), then distance 2, then 1: the order in which every sum over the elements of a vector is
+ * taken */
 INLINE VF4 half_sum(VF v) { return v.lo + v.hi; }
 INLINE VF4 sum4(VF a, VF b, VF c, VF d) /* the four sums */
 {
@@ -55,9 +59,10 @@ INLINE VF4 sum4(VF a, VF b, VF c, VF d) /* the four sums */
 }
 INLINE float sum1(VF v) { return sum4(v, v, v, v)[0]; }
 
-/* ---- bf16 -------------------------------------------------------------------------------------------------------------------- */
+/* ---- bf16 ---------------------------------------------------------------------------------------------- */
 INLINE float bf16_f32(u16 u) { return flt((u32)u << 16); }
-INLINE u16 f32_bf16(float v) /* nearest even; a NaN stays one. Both cases are computed: no branch, so eight lanes can become one vector */
+INLINE u16 f32_bf16(float v) /* nearest even; a NaN stays one. Both cases are computed: no branch, so eight
+                                lanes can become one vector */
 {
     u32 u = bits(v), nan = (u >> 16) | 0x40u, number = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     return (u16)((u & 0x7fffffffu) > 0x7f800000u ? nan : number);
@@ -73,7 +78,7 @@ INLINE VH f32x8_bf16(VF v)
 INLINE VF even_f32(VU pairs) { return (VF)(pairs << 16); }
 INLINE VF odd_f32(VU pairs) { return (VF)(pairs & 0xffff0000u); }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------- */
+/* ---- memory -------------------------------------------------------------------------------------------- */
 INLINE VF ld8f(const float *p) { return *(const VF_any *)p; }
 INLINE void st8f(float *p, VF v) { *(VF_any *)p = v; }
 INLINE void st4f(float *p, VF4 v) { *(VF4_any *)p = v; }
@@ -83,8 +88,11 @@ INLINE VU ld8u(const void *p) { return *(const VU_any *)p; }
 INLINE VU4 ld4u(const void *p) { return *(const VU4_any *)p; }
 INLINE void st4u(void *p, VU4 v) { *(VU4_any *)p = v; }
 
-/* ---- work and status ------------------------------------------------------------------------------------------------------------ */
-INLINE i64 share(i64 units, u32 block, u32 grid) { return units * (i64)block / (i64)grid; } /* first unit of a block */
+/* ---- work and status ----------------------------------------------------------------------------------- */
+INLINE i64 share(i64 units, u32 block, u32 grid)
+{
+    return units * (i64)block / (i64)grid;
+} /* first unit of a block */
 /* status words: [0] kind, [1] index, [2] value; the first one to be set stays */
 enum { STATUS_BAD_SLOT = 2, STATUS_BAD_BLOCK = 3, STATUS_BAD_POSITION = 5 }; /* as in runtime/ccart.h */
 INLINE void status_set(u32 *status, u32 kind, u32 index, u32 value)

@@ -1,5 +1,6 @@
-/* Load programs: rows of a source tensor become rows of a final weight: widened, dequantised or drawn at random, rounded once to the final type,
- * and put where `unpermute` wants them. A unit of work is a piece of a row, PIECE columns wide. */
+/* Load programs: rows of a source tensor become rows of a final weight: widened, dequantised or drawn at
+ * random, rounded once to the final type, and put where `unpermute` wants them. A unit of work is a piece of
+ * a row, PIECE columns wide. */
 #include "h.h"
 
 SPEC(i32, ccc_SRC);  /* ccc_dtype of the source, 0: random numbers */
@@ -21,7 +22,8 @@ INLINE VF bytes8(const u8 *p, i32 is_signed, i32 shift, i32 mask)
     return __builtin_convertvector(v, VF);
 }
 
-/* Element i of source row `row`, in the row-major order of the whole tensor, is drawn from its number alone: the same everywhere. */
+/* Element i of source row `row`, in the row-major order of the whole tensor, is drawn from its number alone:
+ * the same everywhere. */
 INLINE float draw(const load_args *a, u64 i)
 {
     u64 z = a->seed ^ a->name_hash;
@@ -93,7 +95,8 @@ INLINE void piece(const load_args *a, i64 r, i64 col, i64 end)
 
 ENTRY ccc_kernel(const load_args *a, const host_ctx *c)
 {
-    i64 per_row = (a->cols + PIECE - 1) / PIECE, units = a->rows * per_row, end = share(units, c->block[0] + 1, c->grid[0]);
+    i64 per_row = (a->cols + PIECE - 1) / PIECE, units = a->rows * per_row,
+        end = share(units, c->block[0] + 1, c->grid[0]);
     for (i64 u = share(units, c->block[0], c->grid[0]); u < end; u++) {
         i64 col = u % per_row * PIECE;
         piece(a, u / per_row, col, lmin(a->cols, col + PIECE));

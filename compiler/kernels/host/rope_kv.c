@@ -1,5 +1,6 @@
-/* Rotary embedding of q and k, and the write of k and v into the cache, in one pass over the packed rows of a step. A unit of work is a token.
- * Rotation in f32 with one rounding to bf16: a' = fma(a, cos, -(b * sin)), b' = fma(b, cos, a * sin) for the pairs (i, i + rotary/2). */
+/* Rotary embedding of q and k, and the write of k and v into the cache, in one pass over the packed rows of a
+ * step. A unit of work is a token. Rotation in f32 with one rounding to bf16: a' = fma(a, cos, -(b * sin)),
+ * b' = fma(b, cos, a * sin) for the pairs (i, i + rotary/2). */
 #include "kv.h"
 
 SPEC(i32, ccc_ROTARY);    /* elements of a head that are rotated: even, at most D */

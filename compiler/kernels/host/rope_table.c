@@ -1,4 +1,5 @@
-/* The table of rope: row p holds cos, then sin, of (float)p * inv_freq[i] (an f32 product), times `scale`. A unit of work is a row. */
+/* The table of rope: row p holds cos, then sin, of (float)p * inv_freq[i] (an f32 product), times `scale`. A
+ * unit of work is a row. */
 #include "h.h"
 #include "../cuda/sincos.h"
 

@@ -1,6 +1,7 @@
-/* rms_norm of rows with fused chains before and after: v = in(x), out = out(v * (1 / sqrt(mean of v*v + eps))).
- * The sum of squares has the one order of all row sums: element k belongs to lane (k / 8) % 512, a lane adds its elements in rising k, then
- * lanes are added in a tree of distances 256, 128 .. 1. `in` runs once an element; its results stay in scratch. */
+/* rms_norm of rows with fused chains before and after: v = in(x), out = out(v * (1 / sqrt(mean of v*v +
+ * eps))). The sum of squares has the one order of all row sums: element k belongs to lane (k / 8) % 512, a
+ * lane adds its elements in rising k, then lanes are added in a tree of distances 256, 128 .. 1. `in` runs
+ * once an element; its results stay in scratch. */
 #include "hooks.h"
 
 SPEC(i32, ccc_OUT_F32);
@@ -52,5 +53,6 @@ INLINE void one_row(const rows_args *a, i32 row, float *v)
 ENTRY ccc_kernel(const rows_args *a, const host_ctx *c)
 {
     i64 end = share(a->rows, c->block[0] + 1, c->grid[0]);
-    for (i64 row = share(a->rows, c->block[0], c->grid[0]); row < end; row++) one_row(a, (i32)row, c->scratch);
+    for (i64 row = share(a->rows, c->block[0], c->grid[0]); row < end; row++)
+        one_row(a, (i32)row, c->scratch);
 }
