@@ -4,7 +4,7 @@
  * Every host template gives right results, the same bits, for EVERY grid (x and y at least 1, z 1;
  * attention: see below): a block takes its share of the units of work. A grid only decides who does what.
  *
- *   template             SPEC constants (ccc_...)      grid, B = CCC_HOST_BLOCKS * threads  scratch, bytes: ccc_host_..
+ *   template             SPEC constants (ccc_...)      grid, B = CCC_HOST_BLOCKS * threads  ccc_host_.. bytes
  *   gather                                             min(n, B)                            0
  *   rows                 OUT_F32                       min(rows, B)                         rows_scratch_B
  *   elt                  OUT_F32                       min(ceildiv(rows * cols, ELEMS), B)  0
