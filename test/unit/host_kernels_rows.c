@@ -24,6 +24,8 @@ Test(host_rows, norm_is_bit_exact)
             int n = cols_list[s], rows = 3;
             size_t all = (size_t)(rows * n);
             u16 *x = hk_random_bf16(all, 3), *res = hk_random_bf16(all, 3), *kept = hk_alloc(all * 2);
+            for (size_t i = 0; i < all; i++) /* of many sizes: squares of bf16 of one size add up exactly */
+                x[i] = hk_f32_bf16(ldexpf(hk_uniform(), (int)(hk_random() % 14)));
             float *weight = hk_alloc((size_t)n * 4), *out = hk_alloc(all * 4), *v = hk_alloc((size_t)n * 4);
             for (int k = 0; k < n; k++) weight[k] = hk_uniform();
             rows_args a = {.out = out,
