@@ -64,8 +64,8 @@ def load(path):
     return config, state
 
 
-def model_of(config, state, dtype):
-    model = LlamaForCausalLM._from_config(config, dtype=dtype, attn_implementation="eager").eval()
+def model_of(config, state, dtype, attention="eager"):
+    model = LlamaForCausalLM._from_config(config, dtype=dtype, attn_implementation=attention).eval()
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
     return model
@@ -114,5 +114,6 @@ def main():
     print(f"d {d}, clear positions {(gap > 4 * d[:, None]).sum()} of {gap.size}, {os.path.getsize(out)} bytes")
 
 
-with torch.inference_mode():
-    main()
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
