@@ -159,6 +159,7 @@ ccc_status ccc_pack(ccc_buf *out, const ccc_graph *model, const ccc_config *conf
     if (st == CCC_OK) st = ccc_ir_print(model, &text) == CCC_OK && !text.failed ? CCC_OK : nomem(err);
     f.graph_text = text.data;
     for (unsigned i = 0; st == CCC_OK && i < n_targets; i++) st = pack_one(&p, &f.target[i], &targets[i], err);
+    if (st == CCC_OK) st = ccart_validate(&f, err); /* what a reader would refuse is not written */
     if (st == CCC_OK) st = ccart_encode(&bytes, &size_B, &f, err);
     if (st == CCC_OK) {
         ccc_buf_put(out, bytes, size_B);
