@@ -243,6 +243,7 @@ ccc_status ccc_compile(ccc_buf *out, const ccc_graph *g, const ccc_compile_args 
     double t0 = report_now();
     ccc_status st = check_disabled(args->config->disable_passes, err);
     if (st == CCC_OK) st = ccc_ir_verify(g, err);
+    if (st == CCC_OK && !g->n_out) st = ccc_fail(err, CCC_E_TYPE, "the graph has no outputs: there is nothing to compile");
     if (st == CCC_OK) st = open_tools(&c, err);
     if (st == CCC_OK) st = ccc_artifact_factors(&key, g, c.config, c.versions, err);
     if (st == CCC_OK && c.cache && !args->explain && !*c.config->dump) st = ccc_cache_get(c.cache, CCC_CACHE_ARTIFACT, &key, out, &hit, err);

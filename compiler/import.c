@@ -36,12 +36,14 @@ static ccc_status read_graph(ccc_graph **out, const char *model, const ccc_impor
     ccc_buf text = {0};
     const char *shown = strcmp(model, "-") == 0 ? "standard input" : model;
     ccc_status st = ccc_read_file(&text, model, err);
+    if (st == CCC_OK && text.size_B && memchr(text.data, 0, text.size_B))
+        st = ccc_fail(err, CCC_E_PARSE, "'%.300s' is neither a GGUF file nor a graph as JSON or text", shown);
     if (st == CCC_OK) st = check_options(args, shown, err);
     if (st == CCC_OK) {
-        size_t at = 0;
-        while (at < text.size_B && strchr(" \t\r\n", text.data[at]) && text.data[at]) at++;
-        bool json = at < text.size_B && text.data[at] == '{';
-        st = json ? ccc_json_read(out, text.data, text.size_B, shown, err)
+        size_t at = 0, n = strlen(shown);
+        while (at < text.size_B && strchr(" \t\r\n", text.data[at])) at++;
+        bool json = (at < text.size_B && strchr("{[", text.data[at])) || (n > 5 && !strcmp(shown + n - 5, ".json"));
+        st = json ? ccc_json_read(out, text.data ? text.data : "", text.size_B, shown, err)
                   : ccc_ir_parse(out, text.data ? text.data : "", text.size_B, shown, err);
     }
     ccc_buf_free(&text);

@@ -102,13 +102,15 @@ static ccc_status bench_kernels(bench *b, rt_runner *r, int64_t batch, ccc_err *
     return st;
 }
 
+/* Tokens of a sequence: its context, a step in front of the chain, one that is not counted, the chain, and the position after it. */
+static int64_t room(const bench *b) { return b->context + b->steps + 3; }
+
 static ccc_status bench_batch(bench *b, rt_machine *m, int64_t batch, ccc_err *err)
 {
     rt_runner r = { 0 };
     double ms = 0, host_us = 0;
-    int64_t room = b->context + 2 * b->steps + 2;
     int32_t *ids = calloc((size_t)batch, sizeof *ids);
-    ccc_status st = ids ? rt_runner_open(&r, m, batch, room, CCCRT_GRAPHS_ON_DEMAND, true, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    ccc_status st = ids ? rt_runner_open(&r, m, batch, room(b), CCCRT_GRAPHS_ON_DEMAND, true, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
     if (st == CCC_OK) st = fill_sequences(&r, b->context, err);
     for (int64_t i = 0; i < batch && st == CCC_OK; i++) ids[i] = (int32_t)(i * 7919 % r.model.vocab);
     if (st == CCC_OK) st = rt_decode(&r, ids, b->context, ids, err);
@@ -173,6 +175,8 @@ static ccc_status run(bench *b, ccc_err *err)
 {
     rt_machine m;
     ccc_status st = rt_open(&m, &b->place, err);
+    for (int i = 0; i < b->n_batches && st == CCC_OK; i++) st = rt_check(&m, b->batch[i], room(b), err); /* before minutes have gone by */
+    for (int i = 0; i < b->n_prefills && st == CCC_OK; i++) st = rt_check(&m, 1, b->prefill[i], err);
     if (st == CCC_OK) st = measure_ceiling(b, &m, err);
     if (st == CCC_OK && b->json) printf("{\"device\":\"%s\",\"read_ceiling_gb_per_s\":%.1f,\"weight_bytes\":%llu,\"rows\":[", m.props.name, b->ceiling, (unsigned long long)weight_bytes(&m));
     if (st == CCC_OK && !b->json) printf("%s, read ceiling %.0f GB/s, weights %.3f GB\n", m.props.name, b->ceiling, (double)weight_bytes(&m) / 1e9);

@@ -49,8 +49,8 @@ static ccc_status run(const run_args *a, run_times *t, ccc_err *err)
     int64_t n = 0;
     t->start = rt_ms();
     int graphs = !strcmp(a->mode, "none") ? CCCRT_GRAPHS_NONE : CCCRT_GRAPHS_ON_DEMAND;
+    CCC_TRY(rt_parse_ids(&ids, &n, a->tokens, err));
     ccc_status st = rt_open(&m, &a->place, err);
-    if (st == CCC_OK) st = rt_parse_ids(&ids, &n, a->tokens, err);
     if (st == CCC_OK) st = rt_runner_open(&r, &m, 1, n + a->steps, graphs, false, err);
     if (st == CCC_OK) st = generate(a, &r, ids, n, t, err);
     if (st == CCC_OK && a->json) print_json_rest(&m, &r, t);

@@ -173,13 +173,15 @@ void rt_close(rt_machine *m)
 }
 
 /* ---- steps ------------------------------------------------------------------------------------------------------------------------- */
-static ccc_status check_model(const cccrt_model *model, int64_t n_seqs, int64_t context, ccc_err *err)
+ccc_status rt_check(const rt_machine *m, int64_t n_seqs, int64_t context, ccc_err *err)
 {
-    if (!model->n_layers) return ccc_fail(err, CCC_E_UNSUPPORTED, "this artifact has no KV cache: it is no language model that run could decode with");
-    if (n_seqs > model->max_seqs) return ccc_fail(err, CCC_E_ARG, "%lld sequences, the artifact was compiled for %lld", (long long)n_seqs, (long long)model->max_seqs);
-    if (context > model->max_model_len)
+    cccrt_model model = { .size_B = sizeof model };
+    cccrt_artifact_model(m->artifact, &model);
+    if (!model.n_layers) return ccc_fail(err, CCC_E_UNSUPPORTED, "this artifact has no KV cache: it is no language model that run could decode with");
+    if (n_seqs > model.max_seqs) return ccc_fail(err, CCC_E_ARG, "%lld sequences, the artifact was compiled for %lld", (long long)n_seqs, (long long)model.max_seqs);
+    if (context > model.max_model_len)
         return ccc_fail(err, CCC_E_ARG, "%lld tokens a sequence, the artifact was compiled for %lld; compile with a larger --max-model-len", (long long)context,
-                        (long long)model->max_model_len);
+                        (long long)model.max_model_len);
     return CCC_OK;
 }
 
@@ -188,7 +190,7 @@ ccc_status rt_runner_open(rt_runner *r, rt_machine *m, int64_t n_seqs, int64_t c
     *r = (rt_runner){ .m = m, .n_seqs = n_seqs, .context = context };
     r->model.size_B = sizeof r->model;
     cccrt_artifact_model(m->artifact, &r->model);
-    CCC_TRY(check_model(&r->model, n_seqs, context, err));
+    CCC_TRY(rt_check(m, n_seqs, context, err));
     r->blocks_per_seq = (context + r->model.kv_block_size - 1) / r->model.kv_block_size;
     CCC_TRY(cccrt_kv_alloc(&r->kv, m->artifact, m->device, n_seqs * r->blocks_per_seq, err));
     r->block_table = malloc((size_t)(n_seqs * r->blocks_per_seq) * sizeof *r->block_table);

@@ -35,6 +35,8 @@ typedef struct {
     void *ids;                                     /* chain: the buffer that is token_ids and next_tokens */
     int64_t n_seqs, context;                       /* context: most tokens of a sequence */
 } rt_runner;
+/* Whether the artifact can do that many sequences of that many tokens: an error that names its limit. rt_runner_open asks this too. */
+ccc_status rt_check(const rt_machine *m, int64_t n_seqs, int64_t context, ccc_err *err);
 /* chain: next_tokens and token_ids are one buffer, so that steps feed each other on the device. */
 ccc_status rt_runner_open(rt_runner *r, rt_machine *m, int64_t n_seqs, int64_t context, int graphs, bool chain, ccc_err *err);
 void rt_runner_close(rt_runner *r);

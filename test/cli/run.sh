@@ -1,0 +1,30 @@
+# what a run can ask of an artifact, and of the machine
+run="cccrt run $F/cpu.ccart --weights $F/model --device cpu"
+try $run --tokens 5,6,7 --steps 3
+try $run --tokens 5,6,7 --steps 3 --threads 1
+try cccrt run $F/cpu.ccart --weights $F/model --tokens 5,6,7 --steps 3
+echo '5 6,7' >ids
+try $run --tokens @ids --steps 3
+$run --tokens 5 --steps 61 | tr , '\n' | wc -l
+try $run --tokens 5 --steps 64
+try $run --tokens 101 --steps 1
+try $run --tokens -1 --steps 1
+try $run --tokens 1,99999999999 --steps 1
+try $run --tokens 5,6,7,101 --steps 1
+try $run --tokens $(seq -s, 1 40) --steps 2
+try $run --tokens $(seq -s, 1 63) --steps 1
+try $run --tokens $(seq -s, 1 64) --steps 1
+try $run --tokens $(seq -s, 1 80) --steps 1
+first=$($run --tokens 5,6,7 --steps 1)
+try $run --tokens 5,6,7 --steps 9 --eos $first
+try cccrt bench $F/cpu.ccart --weights $F/model --device cpu --context 100
+try cccrt bench $F/cpu.ccart --weights $F/model --device cpu --batch 5 --context 10
+try cccrt run $F/gpu.ccart --weights $F/model --tokens 1
+try cccrt run $F/gpu.ccart --weights $F/model --tokens 1 --device cpu
+try cccrt run $F/gpu.ccart --weights $F/model --tokens 1 --device cuda
+try cccrt run $F/cpu.ccart --weights $F/model --tokens 1 --device cuda:1
+try cccrt info $F/cpu.ccart
+try cccrt info $F/cpu.ccart --device cpu --kv-blocks 4
+try cccrt info $F/gpu.ccart
+try cccrt info $F/gpu.ccart --device cpu
+try cccrt info $F/cpu.ccart --device cuda
