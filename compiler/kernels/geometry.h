@@ -61,6 +61,13 @@ static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int pair)
     ccc_matvec_shape s = {1, 4, 4, 2};
     if (tok == 1 && K >= 8192 && N * (pair + 1) <= 8192) s.loads = 4, s.warps = 8, s.split = 8;
     if (tok > 1) s.rows = 2, s.loads = pair ? 4 : 2, s.warps = 8, s.split = 1;
+    if (tok == 1 && K < 2048) { /* small models: whole rows are on their way before the wait, and a norm in front serves more of them */
+        s.split = s.loads = 1;
+        while (s.loads * 256 < K) s.loads *= 2;
+        if (N >= 16384) s.rows = K <= 1024 ? 4 : 2;
+        while (s.loads * s.rows * (pair + 1) > 16) s.loads /= 2;
+        return s;
+    }
     while (s.loads > 1 && s.loads * 256 > K) s.loads /= 2;
     while (s.split > 1 && s.split * s.loads * 256 > K) s.split /= 2;
     while (s.split * 2 <= s.warps && N / s.rows * s.split < 2048 && s.split * s.loads * 512 <= K) s.split *= 2;
