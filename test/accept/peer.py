@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""transformers on this machine's CPU, for the rows of `run` that name it: peer.py MODEL.gguf THREADS prints one JSON object.
+"""transformers on this machine's CPU, for the rows of `run` that name it: peer.py MODEL.gguf THREADS prints
+one JSON object.
 
-Decode is one token a step with its cache; prefill is 512 tokens; both in bf16 and in f32, with transformers' own choice of attention (sdpa)."""
+Decode is one token a step with its cache; prefill is 512 tokens; both in bf16 and in f32, with
+transformers' own choice of attention (sdpa)."""
+
 import json
 import os
 import statistics

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""The tiny models of tiny.py on ccc against tiny.npz (make_tiny.py), for each layout and block size of the KV cache.
+"""The tiny models of tiny.py on ccc against tiny.npz (make_tiny.py), for each layout and block size of the KV
+cache.
 
-Prefill of 5 sequences in one step; decode of 5 sequences; a mixed step (5 lengths, 5 numbers of cached tokens), against transformers and
-against the same sequences one at a time; and what must not change a bit: which physical blocks, shared prefixes, and NaN in the part of the
-cache that nobody wrote and in the arena. Needs numpy and a build; exits 1 when a row fails."""
+Prefill of 5 sequences in one step; decode of 5 sequences; a mixed step (5 lengths, 5 numbers of cached
+tokens), against transformers and against the same sequences one at a time; and what must not change a bit:
+which physical blocks, shared prefixes, and NaN in the part of the cache that nobody wrote and in the arena.
+Needs numpy and a build; exits 1 when a row fails."""
+
 import os
 import sys
 
@@ -18,19 +21,27 @@ N_DECODE = 6
 SHARED = 256  # tokens of a common prefix
 
 
-def reference(name):
+def reference(name, which=""):
+    """(f32, bf16) logits of the last positions of each sequence; which: "_acausal": without the causal mask."""
     ref = np.load(os.path.join(os.path.dirname(os.path.abspath(__file__)), "tiny.npz"))
     if str(ref[name + "_weights"]) != tiny.digest(tiny.weights_of(name)):
         sys.exit(f"tiny.npz was made of other weights of '{name}': run make_tiny.py")
     cuts = np.cumsum([min(n, tiny.KEEP) for n in tiny.LENGTHS])[:-1]
-    return np.split(ref[name + "_f32"], cuts), np.split(tiny.of_bf16(ref[name + "_bf16"]), cuts)
+    return np.split(ref[name + which + "_f32"], cuts), np.split(
+        tiny.of_bf16(ref[name + which + "_bf16"]), cuts
+    )
 
 
 def verdict(ref, logits, ids):
     """Of the last rows of each sequence, as many as are given and known."""
-    f32, bf16 = ([np.concatenate([r[max(0, len(r) - len(x)) :] for r, x in zip(part, logits)])] for part in ref)
+    f32, bf16 = (
+        [np.concatenate([r[max(0, len(r) - len(x)) :] for r, x in zip(part, logits)])] for part in ref
+    )
     f32, bf16 = f32[0], bf16[0]
-    ours, ids = np.concatenate([x[-tiny.KEEP :] for x in logits]), np.concatenate([x[-tiny.KEEP :] for x in ids])
+    ours, ids = (
+        np.concatenate([x[-tiny.KEEP :] for x in logits]),
+        np.concatenate([x[-tiny.KEEP :] for x in ids]),
+    )
     order = np.argsort(f32, axis=1)[:, :-3:-1]
     return Verdict(ours, f32, bf16, ids, np.take_along_axis(f32, order, 1), order[:, 0])
 
@@ -43,12 +54,14 @@ def decode(engine, tokens):
     """All but the last tokens at once, then one of each a step: logits of the steps, a sequence at a time."""
     seqs = [engine.sequence(len(t)) for t in tokens]
     engine.step([(s, t[:-N_DECODE]) for s, t in zip(seqs, tokens)], keep=1)
-    outs = [engine.step([(s, t[i : i + 1 or None]) for s, t in zip(seqs, tokens)]) for i in range(-N_DECODE, 0)]
+    outs = [
+        engine.step([(s, t[i : i + 1 or None]) for s, t in zip(seqs, tokens)]) for i in range(-N_DECODE, 0)
+    ]
     return tuple([np.concatenate([o[part][s] for o in outs]) for s in range(len(seqs))] for part in (0, 1))
 
 
 def mixed(engine, tokens, together=True):
-    """Each sequence has some tokens in the cache; the rest of all comes in one step, or one sequence at a time."""
+    """Each sequence has tokens in the cache; the rest of all comes in one step, or one sequence at a time."""
     seqs = [engine.sequence(len(t)) for t in tokens]
     for s, t, n in zip(seqs, tokens, tiny.CACHED):
         if n:
@@ -61,7 +74,8 @@ def mixed(engine, tokens, together=True):
 
 
 def prefix(engine, tokens, share):
-    """Two sequences that begin alike, in blocks of their own or sharing those of the first; then a mixed step and a decode step of both."""
+    """Two sequences that begin alike, in blocks of their own or sharing those of the first; then a mixed step
+    and a decode step of both."""
     a = engine.sequence(len(tokens))
     engine.step([(a, tokens[:SHARED])], keep=1)
     b = engine.sequence(len(tokens), a.blocks[: SHARED // engine.m.kv_block_size] if share else ())
@@ -96,24 +110,35 @@ def check(tools, folder, name, layout, size):
     yield "one at a time", f"{e:10.5f} {v.d:10.5f} {e / v.d:7.2f}", e <= BOUND * v.d
     order = np.random.Generator(np.random.PCG64(7)).permutation(n)
     nan = {"fill": 0xFF, "poison": True}
-    for what, ok in (("blocks permuted", same(plain[0], mixed(engine(blocks=order), tokens)[0])),
-                     ("NaN around", same(plain[0], mixed(engine(blocks=order, **nan), tokens)[0])),
-                     ("NaN, decode", same(decode(engine(), tokens)[0], decode(engine(blocks=order, **nan), tokens)[0])),
-                     ("prefix shared", same(prefix(engine(), tokens[-1], False), prefix(engine(**nan), tokens[-1], True)))):
+    for what, ok in (
+        ("blocks permuted", same(plain[0], mixed(engine(blocks=order), tokens)[0])),
+        ("NaN around", same(plain[0], mixed(engine(blocks=order, **nan), tokens)[0])),
+        ("NaN, decode", same(decode(engine(), tokens)[0], decode(engine(blocks=order, **nan), tokens)[0])),
+        ("prefix shared", same(prefix(engine(), tokens[-1], False), prefix(engine(**nan), tokens[-1], True))),
+    ):
         yield what, "same bits" if ok else "other bits", ok
 
 
 def main():
-    args = arguments(__doc__, ("--models", {"default": ",".join(tiny.MODELS)}), ("--verbose", {"action": "store_true", "help": "all rows, not the failing ones and the worst"}))
+    args = arguments(
+        __doc__,
+        ("--models", {"default": ",".join(tiny.MODELS)}),
+        ("--verbose", {"action": "store_true", "help": "all rows, not the failing ones and the worst"}),
+    )
     tools, failed, n, worst = Tools(args), 0, 0, {}
     print(f"{'tiny models on ' + tools.device.name:32.32} {HEAD}")
     for name in args.models.split(","):
-        folder = tiny.write_hf(os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name))
+        folder = tiny.write_hf(
+            os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name)
+        )
         for layout, size in LAYOUTS:
             for what, text, ok in check(tools, folder, name, layout, size):
                 n, failed = n + 1, failed + (not ok)
                 if args.verbose or not ok:
-                    print(f"{name:5} {layout} {size} {what:16}     {text}{'' if ok or 'FAILED' in text else ' FAILED'}", flush=True)
+                    print(
+                        f"{name:5} {layout} {size} {what:16}     {text}{'' if ok or 'FAILED' in text else ' FAILED'}",
+                        flush=True,
+                    )
         print(f"{name}: done", flush=True)
     print(f"{n - failed} of {n} comparisons hold")
     sys.exit(1 if failed else 0)

@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Makes smollm2.npz: what transformers computes for SmolLM2-135M-Instruct, in f32 and in bf16, on the weights that ccc runs.
+"""Makes smollm2.npz: what transformers computes for SmolLM2-135M-Instruct, in f32 and in bf16, on the weights
+that ccc runs.
 
-The weights are the GGUF's, dequantised with the `gguf` package and rounded to bf16 (q and k rows put back into the order of Hugging Face), so
-both runs and ccc start from the same numbers and every difference is arithmetic. The f32 run is the truth, the bf16 run says how far from it
-an honest bf16 implementation lies. Each of 5 prompts is continued with 64 tokens, greedily by the f32 run; both runs are then fed those
-tokens, and for each of the 64 positions the two largest logits and 256 logits at fixed random indices are kept.
+The weights are the GGUF's, dequantised with the `gguf` package and rounded to bf16 (q and k rows put back
+into the order of Hugging Face), so both runs and ccc start from the same numbers and every difference is
+arithmetic. The f32 run is the truth, the bf16 run says how far from it an honest bf16 implementation lies.
+Each of 5 prompts is continued with 64 tokens, greedily by the f32 run; both runs are then fed those tokens,
+and for each of the 64 positions the two largest logits and 256 logits at fixed random indices are kept.
 
-Run once, by hand, with torch, transformers, gguf, tokenizers: make_smollm2.py MODEL.gguf [OUT.npz]. The tests need numpy alone."""
+Run once, by hand, with torch, transformers, gguf, tokenizers: make_smollm2.py MODEL.gguf [OUT.npz]. The
+tests need numpy alone."""
+
 import os
 import sys
 
@@ -27,13 +31,26 @@ PROMPTS = [
     "My friend says that the Moon is larger than the Earth because it looks so big at the horizon. Is that right? What would you answer, politely?",
 ]
 N_NEW, N_SAMPLED = 64, 256
-NAMES = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
-         "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+NAMES = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
 
 
 def hf_name(name):
     if not name.startswith("blk."):
-        return {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight", "output.weight": "lm_head.weight"}[name]
+        return {
+            "token_embd.weight": "model.embed_tokens.weight",
+            "output_norm.weight": "model.norm.weight",
+            "output.weight": "lm_head.weight",
+        }[name]
     _, layer, part, _ = name.split(".")
     return f"model.layers.{layer}.{NAMES[part]}.weight"
 
@@ -49,10 +66,17 @@ def load(path):
     key = lambda k: reader.fields["llama." + k].contents()
     names = {t.name for t in reader.tensors}
     config = LlamaConfig(
-        vocab_size=key("vocab_size"), hidden_size=key("embedding_length"), intermediate_size=key("feed_forward_length"), num_hidden_layers=key("block_count"),
-        num_attention_heads=key("attention.head_count"), num_key_value_heads=key("attention.head_count_kv"), max_position_embeddings=key("context_length"),
-        rms_norm_eps=key("attention.layer_norm_rms_epsilon"), rope_parameters={"rope_type": "default", "rope_theta": key("rope.freq_base")},
-        tie_word_embeddings="output.weight" not in names)
+        vocab_size=key("vocab_size"),
+        hidden_size=key("embedding_length"),
+        intermediate_size=key("feed_forward_length"),
+        num_hidden_layers=key("block_count"),
+        num_attention_heads=key("attention.head_count"),
+        num_key_value_heads=key("attention.head_count_kv"),
+        max_position_embeddings=key("context_length"),
+        rms_norm_eps=key("attention.layer_norm_rms_epsilon"),
+        rope_parameters={"rope_type": "default", "rope_theta": key("rope.freq_base")},
+        tie_word_embeddings="output.weight" not in names,
+    )
     state = {}
     for t in reader.tensors:
         w = gguf.dequantize(t.data, t.tensor_type).astype(np.float32)
@@ -91,11 +115,20 @@ def main():
     meta = gguf_metadata(path)
     tokenizer = tokenizer_of(meta)
     system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-    prompts = [tokenizer.encode(f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{p}<|im_end|>\n<|im_start|>assistant\n").ids for p in PROMPTS]
+    prompts = [
+        tokenizer.encode(
+            f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{p}<|im_end|>\n<|im_start|>assistant\n"
+        ).ids
+        for p in PROMPTS
+    ]
     config, state = load(path)
     rng = np.random.Generator(np.random.PCG64(20240229))
     sampled = np.sort(rng.choice(config.vocab_size, N_SAMPLED, replace=False)).astype(np.int32)
-    data = {"sampled": sampled, "vocab": np.int32(config.vocab_size), "tokens": np.zeros((len(prompts), N_NEW), np.int32)}
+    data = {
+        "sampled": sampled,
+        "vocab": np.int32(config.vocab_size),
+        "tokens": np.zeros((len(prompts), N_NEW), np.int32),
+    }
     f32 = model_of(config, state, torch.float32)
     for i, p in enumerate(prompts):
         data[f"prompt{i}"] = np.array(p, np.int32)
@@ -111,7 +144,9 @@ def main():
     np.savez_compressed(out, **data)
     d = np.sqrt(((data["bf16_sampled"] - data["f32_sampled"]) ** 2).mean(axis=(1, 2)))
     gap = data["f32_top"][:, :, 0] - data["f32_top"][:, :, 1]
-    print(f"d {d}, clear positions {(gap > 4 * d[:, None]).sum()} of {gap.size}, {os.path.getsize(out)} bytes")
+    print(
+        f"d {d}, clear positions {(gap > 4 * d[:, None]).sum()} of {gap.size}, {os.path.getsize(out)} bytes"
+    )
 
 
 if __name__ == "__main__":

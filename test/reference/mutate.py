@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Do the comparisons of check_tiny.py notice a mistake? Each row makes one, alone, and must fail the comparison that passes without it.
+"""Do the comparisons of check_tiny.py notice a mistake? Each row makes one, alone, and must fail the
+comparison that passes without it.
 
-Mistakes are made where they would be made: in the graph (model.json), in the weights' order, in what attention sees. Needs numpy and a build;
-exits 1 when a mistake is not noticed, or when the same path without a mistake does not pass."""
+Mistakes are made where they would be made: in the graph (model.json), in the weights' order, in what
+attention sees. Needs numpy and a build; exits 1 when a mistake is not noticed, or when the same path
+without a mistake does not pass."""
+
 import json
 import os
 import sys
@@ -50,7 +53,8 @@ def no_unpermute(node):
 
 
 def other_heads(name, weights):
-    """Query head h gets the KV head h mod n instead of h / ratio: the query heads are dealt out in that order, outputs likewise."""
+    """Query head h gets the KV head h mod n instead of h / ratio: the query heads are dealt out in that order,
+    outputs likewise."""
     heads, kv_heads, head = tiny.MODELS[name][1:4]
     ratio, out = heads // kv_heads, dict(weights)
     order = [h for kv in range(kv_heads) for h in range(heads) if h % kv_heads == kv]
@@ -65,12 +69,17 @@ def other_heads(name, weights):
 
 
 def tied(name):
-    return {**tiny.config_of(name), "tie_word_embeddings": True}, {k: w for k, w in tiny.weights_of(name).items() if k != "lm_head.weight"}
+    return {**tiny.config_of(name), "tie_word_embeddings": True}, {
+        k: w for k, w in tiny.weights_of(name).items() if k != "lm_head.weight"
+    }
 
 
 def untied(name):
     weights = tiny.weights_of(name)
-    return {**tiny.config_of(name), "tie_word_embeddings": False}, {**weights, "lm_head.weight": weights["model.embed_tokens.weight"][::-1].copy()}
+    return {**tiny.config_of(name), "tie_word_embeddings": False}, {
+        **weights,
+        "lm_head.weight": weights["model.embed_tokens.weight"][::-1].copy(),
+    }
 
 
 class Bench:
@@ -79,17 +88,28 @@ class Bench:
 
     def folder(self, name, config=None, weights=None):
         self.n += 1
-        return tiny.write_hf(os.path.join(self.tools.folder.name, f"model{self.n}"), config or tiny.config_of(name), weights or tiny.weights_of(name))
+        return tiny.write_hf(
+            os.path.join(self.tools.folder.name, f"model{self.n}"),
+            config or tiny.config_of(name),
+            weights or tiny.weights_of(name),
+        )
 
-    def run(self, what, name, model, source, noticed=True, **options):
-        """Compiles `model`, attaches `source`, compares the prefill; noticed: it must fail."""
+    def run(self, what, name, model, source, noticed=True, like=None, **options):
+        """Compiles `model`, attaches `source`, compares the prefill with the reference, or `like`; noticed: it
+        must fail."""
         artifact = self.tools.open(self.tools.compile(model))
         weights = ccc.Weights(artifact, self.tools.device, path=source)
-        v = verdict(reference(name), *prefill(Engine(self.tools, artifact, weights, 40, fill=0xFF), tiny.tokens_of(name), **options))
+        v = verdict(
+            like or reference(name),
+            *prefill(Engine(self.tools, artifact, weights, 40, fill=0xFF), tiny.tokens_of(name), **options),
+        )
         good = v.ok != noticed
         self.failed += not good
         text = ("noticed" if not v.ok else "NOT NOTICED") if noticed else ("passes" if v.ok else "FAILS")
-        print(f"{name:5} {what:42} {v.e:9.5f} {v.d:9.5f} {v.e / v.d:7.2f} {v.clear - v.wrong:4d}/{v.clear:<4d} {text}", flush=True)
+        print(
+            f"{name:5} {what:42} {v.e:9.5f} {v.d:9.5f} {v.e / v.d:7.2f} {v.clear - v.wrong:4d}/{v.clear:<4d} {text}",
+            flush=True,
+        )
 
 
 def main():
@@ -99,19 +119,59 @@ def main():
     for name in ("h16", "h64"):
         source = bench.folder(name)
         bench.run("none, through model.json", name, edit_graph(tools, source, None), source, noticed=False)
-        bench.run("eps 1e-6 for 1e-5", name, edit_graph(tools, source, setting("rms_norm", "eps", 1e-6)), source)
-        bench.run("theta 1.1 times too large", name, edit_graph(tools, source, setting("rope_table", "theta", 1.1 * (10000 if name == "h16" else 20000))), source)
+        bench.run(
+            "eps 1e-6 for 1e-5", name, edit_graph(tools, source, setting("rms_norm", "eps", 1e-6)), source
+        )
+        bench.run(
+            "theta 1.1 times too large",
+            name,
+            edit_graph(
+                tools, source, setting("rope_table", "theta", 1.1 * (10000 if name == "h16" else 20000))
+            ),
+            source,
+        )
         bench.run("no causal mask", name, source, source, acausal=True)
+    for name in (
+        "h16",
+        "h64",
+    ):  # that mistake is a missing mask and nothing else: transformers without one computes the same
+        source = bench.folder(name)
+        bench.run(
+            "none, both without the mask",
+            name,
+            source,
+            source,
+            noticed=False,
+            like=reference(name, "_acausal"),
+            acausal=True,
+        )
     name = "h64"
-    bench.run("no rope scaling", name, edit_graph(tools, bench.folder(name), setting("rope_table", "scaling", None)), bench.folder(name))
-    bench.run("rope scaling factor 4 for 8", name, edit_graph(tools, bench.folder(name), setting("rope_table", "factor", 4.0)), bench.folder(name))
-    bench.run("query head h reads KV head h mod n", name, bench.folder(name), bench.folder(name, weights=other_heads(name, tiny.weights_of(name))))
+    bench.run(
+        "no rope scaling",
+        name,
+        edit_graph(tools, bench.folder(name), setting("rope_table", "scaling", None)),
+        bench.folder(name),
+    )
+    bench.run(
+        "rope scaling factor 4 for 8",
+        name,
+        edit_graph(tools, bench.folder(name), setting("rope_table", "factor", 4.0)),
+        bench.folder(name),
+    )
+    bench.run(
+        "query head h reads KV head h mod n",
+        name,
+        bench.folder(name),
+        bench.folder(name, weights=other_heads(name, tiny.weights_of(name))),
+    )
     mistaken = bench.folder(name, *tied(name))
     bench.run("head tied though it is not", name, mistaken, mistaken)
     name = "h16"
     mistaken = bench.folder(name, *untied(name))
     bench.run("head not tied though it is", name, mistaken, mistaken)
-    bench.run("one row beyond the sequence, NaN there", name, bench.folder(name), bench.folder(name), beyond=1)
+    bench.run(
+        "one row beyond the sequence, NaN there", name, bench.folder(name), bench.folder(name), beyond=1
+    )
     gguf = tiny.write_gguf(os.path.join(tools.folder.name, "h16.gguf"), name, tiny.weights_of(name))
     bench.run("none, from GGUF", name, gguf, gguf, noticed=False)
     bench.run("q and k rows in the file's order", name, edit_graph(tools, gguf, no_unpermute), gguf)

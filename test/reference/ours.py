@@ -1,7 +1,10 @@
-"""Our side of the comparisons: programs and library, a paged engine as small as one can be, and the rule that decides.
+"""Our side of the comparisons: programs and library, a paged engine as small as one can be, and the rule that
+decides.
 
-The rule: e = rms(ours - f32) and d = rms(bf16 - f32), both against transformers' f32 run. bf16 arithmetic cannot be asked to be exact, but it
-can be asked to be as good as somebody else's: e <= 1.5 d, and the same argmax wherever the f32 run is clear about it (top-2 gap above 4 d)."""
+The rule: e = rms(ours - f32) and d = rms(bf16 - f32), both against transformers' f32 run. bf16 arithmetic
+cannot be asked to be exact, but it can be asked to be as good as somebody else's: e <= 1.5 d, and the same
+argmax wherever the f32 run is clear about it (top-2 gap above 4 d)."""
+
 import argparse
 import os
 import subprocess
@@ -18,8 +21,12 @@ BOUND, CLEAR = 1.5, 4.0
 
 
 def arguments(doc, *extra):
-    p = argparse.ArgumentParser(description=doc.split("\n")[0])
-    p.add_argument("--build", default=os.environ.get("CCC_BUILD", "build"), help="build folder, with bin/ccc and lib/libcccrt.so")
+    p = argparse.ArgumentParser(description=" ".join(doc.split("\n\n")[0].split()))
+    p.add_argument(
+        "--build",
+        default=os.environ.get("CCC_BUILD", "build"),
+        help="build folder, with bin/ccc and lib/libcccrt.so",
+    )
     p.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     p.add_argument("--cache-dir", help="cache of the compiler; else one that is thrown away")
     for name, options in extra:
@@ -66,8 +73,8 @@ class Seq:
 
 
 class Engine:
-    """A session and its paged cache. Blocks are handed out in the order of `blocks`; fill: byte of the cache that nobody wrote yet;
-    poison: every intermediate is NaN before each step."""
+    """A session and its paged cache. Blocks are handed out in the order of `blocks`; fill: byte of the cache
+    that nobody wrote yet; poison: every intermediate is NaN before each step."""
 
     def __init__(self, tools, artifact, weights, n_blocks, blocks=None, fill=0, poison=False):
         self.artifact, self.device, self.poison = artifact, tools.device, poison
@@ -98,8 +105,11 @@ class Engine:
         return Seq(blocks)
 
     def step(self, batch, keep=None, acausal=False, beyond=0):
-        """batch: [(sequence, new tokens)]. keep: how many last rows of each are wanted (else all). Returns their logits and argmaxes, one array each.
-        acausal: every token is given as a sequence of its own that sees the whole of its sequence (what a missing causal mask does). beyond: rows that attention is told to read past the end."""
+        """Logits and argmaxes of `batch`, [(sequence, new tokens)], one array for each sequence.
+
+        keep: how many last rows of each are wanted, else all. acausal: every token is given as a sequence of
+        its own that sees the whole of its sequence, which is what a missing causal mask does. beyond: rows that
+        attention is told to read past the end."""
         size, first = self.m.kv_block_size, np.cumsum([0] + [len(t) for _, t in batch])
         positions = [np.arange(s.n, s.n + len(t)) for s, t in batch]
         slots = [np.array(s.blocks)[p // size] * size + p % size for (s, _), p in zip(batch, positions)]
@@ -114,8 +124,18 @@ class Engine:
         if self.poison:
             self.session.fill_arena(0xFF)
         n = sum(map(len, rows))
-        self.session.step(first[-1], len(seqs), n, token_ids=np.concatenate([t for _, t in batch]), positions=np.concatenate(positions), query_start_loc=starts,
-                          seq_lens=[s.n + beyond for s in seqs], block_table=table, slot_mapping=np.concatenate(slots), logits_indices=np.concatenate(rows))
+        self.session.step(
+            first[-1],
+            len(seqs),
+            n,
+            token_ids=np.concatenate([t for _, t in batch]),
+            positions=np.concatenate(positions),
+            query_start_loc=starts,
+            seq_lens=[s.n + beyond for s in seqs],
+            block_table=table,
+            slot_mapping=np.concatenate(slots),
+            logits_indices=np.concatenate(rows),
+        )
         logits = self.session.read("logits", (n, self.m.vocab))
         ids = self.session.read("next_tokens", n, "i32")
         self.session.check()
@@ -134,11 +154,16 @@ class Verdict:
     def __init__(self, ours, f32, bf16, ids=None, top=None, top_ids=None):
         self.e, self.d = rms(ours - f32), rms(bf16 - f32)
         clear = top[:, 0] - top[:, 1] > CLEAR * self.d if ids is not None else np.zeros(0, bool)
-        self.clear, self.wrong = int(clear.sum()), int((ids != top_ids)[clear].sum()) if ids is not None else 0
+        self.clear, self.wrong = (
+            int(clear.sum()),
+            int((ids != top_ids)[clear].sum()) if ids is not None else 0,
+        )
         self.ok = self.e <= BOUND * self.d and self.wrong == 0
 
     def __str__(self):
-        return f"{self.e:10.5f} {self.d:10.5f} {self.e / self.d:7.2f} {self.clear - self.wrong:5d}/{self.clear:<5d} {'ok' if self.ok else 'FAILED'}"
+        right = f"{self.clear - self.wrong:5d}/{self.clear:<5d}"
+        verdict = "ok" if self.ok else "FAILED"
+        return f"{self.e:10.5f} {self.d:10.5f} {self.e / self.d:7.2f} {right} {verdict}"
 
 
 HEAD = f"{'e':>10} {'d':>10} {'e/d':>7} {'argmax':>8}    bound e/d {BOUND}"

@@ -1,9 +1,11 @@
-"""Tiny random models of the llama architecture, the same on every machine: weights drawn from PCG64's raw bits, written as Hugging Face
-folders (and one as GGUF) by a few lines of our own.
+"""Tiny random models of the llama architecture, the same on every machine: weights drawn from PCG64's raw
+bits, written as Hugging Face folders (and one as GGUF) by a few lines of our own.
 
-Random weights alone make a model that proves little: attention is flat, so a wrong mask or position hardly shows. Here queries and keys are
-scaled until the top probability is above 0.5 in the mean, embeddings are so small that eps matters, and norms' weights are far from one.
-The models differ in head size (16, 64, 128, 40), grouping (4, 3, 1, 5 query heads to a KV head), tying, biases, rope type and spelling."""
+Random weights alone make a model that proves little: attention is flat, so a wrong mask or position hardly
+shows. Here queries and keys are scaled until the top probability is above 0.5 in the mean, embeddings are
+so small that eps matters, and norms' weights are far from one. The models differ in head size (16, 64, 128,
+40), grouping (4, 3, 1, 5 query heads to a KV head), tying, biases, rope type and spelling."""
+
 import hashlib
 import json
 import os
@@ -12,7 +14,14 @@ import struct
 import numpy as np
 
 V4 = {"rope_theta": 10000.0, "torch_dtype": "bfloat16"}
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 20000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 20000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 LINEAR = {"rope_theta": 10000.0, "rope_scaling": {"type": "linear", "factor": 2.5}, "torch_dtype": "bfloat16"}
 MODELS = {  # hidden, heads, KV heads, head size, intermediate, layers, vocabulary, tied, bias, how rope and dtype are written
     "h16": (64, 4, 1, 16, 168, 3, 251, True, False, V4),
@@ -21,16 +30,30 @@ MODELS = {  # hidden, heads, KV heads, head size, intermediate, layers, vocabula
     "h40": (120, 5, 1, 40, 200, 2, 131, False, True, LINEAR),
 }
 EPS = 1e-5
-LENGTHS = (7, 14, 21, 45, 300)     # of the 5 sequences
-CACHED = (0, 13, 16, 31, 280)      # tokens of each that are in the cache before the mixed step
-KEEP = 24                          # the reference keeps the last positions of a sequence
+LENGTHS = (7, 14, 21, 45, 300)  # of the 5 sequences
+CACHED = (0, 13, 16, 31, 280)  # tokens of each that are in the cache before the mixed step
+KEEP = 24  # the reference keeps the last positions of a sequence
 
 
 def config_of(name):
     hidden, heads, kv_heads, head, inter, layers, vocab, tied, bias, written = MODELS[name]
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": inter, "num_hidden_layers": layers,
-            "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head, "vocab_size": vocab, "tie_word_embeddings": tied,
-            "attention_bias": bias, "rms_norm_eps": EPS, "max_position_embeddings": 512, "hidden_act": "silu", **written}
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "intermediate_size": inter,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head,
+        "vocab_size": vocab,
+        "tie_word_embeddings": tied,
+        "attention_bias": bias,
+        "rms_norm_eps": EPS,
+        "max_position_embeddings": 512,
+        "hidden_act": "silu",
+        **written,
+    }
 
 
 def to_bf16(x):
@@ -56,7 +79,7 @@ def weights_of(name):
     for i in range(layers):
         at = f"model.layers.{i}."
         draw(at + "input_layernorm.weight", (hidden,), 0.3, 1.0)
-        peak = 1.8 / hidden**0.5   # of queries and keys: scores of a standard deviation of about 4
+        peak = 1.8 / hidden**0.5  # of queries and keys: scores of a standard deviation of about 4
         for part, rows, std in (("q", heads, peak), ("k", kv_heads, peak), ("v", kv_heads, hidden**-0.5)):
             draw(f"{at}self_attn.{part}_proj.weight", (rows * head, hidden), std)
             if bias:
@@ -100,13 +123,26 @@ def write_hf(folder, config, weights):
     return folder
 
 
-GGUF_NAMES = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
-              "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+GGUF_NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
 
 
 def gguf_name(key):
     if not key.startswith("model.layers."):
-        return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}[key]
+        return {
+            "model.embed_tokens.weight": "token_embd.weight",
+            "model.norm.weight": "output_norm.weight",
+            "lm_head.weight": "output.weight",
+        }[key]
     _, _, layer, part = key.split(".", 3)
     stem, kind = part.rsplit(".", 1)
     return f"blk.{layer}.{GGUF_NAMES[stem]}.{kind}"
@@ -123,16 +159,29 @@ def write_gguf(path, name, weights):
     text = lambda s: struct.pack("<Q", len(s)) + s.encode()
     number = lambda k, v: text("llama." + k) + struct.pack("<II", 4, v)
     real = lambda k, v: text("llama." + k) + struct.pack("<If", 6, v)
-    pairs = [text("general.architecture") + struct.pack("<I", 8) + text("llama"), number("block_count", layers), number("context_length", 512),
-             number("embedding_length", hidden), number("feed_forward_length", inter), number("attention.head_count", heads),
-             number("attention.head_count_kv", kv_heads), real("attention.layer_norm_rms_epsilon", EPS), real("rope.freq_base", V4["rope_theta"]),
-             number("rope.dimension_count", head), number("attention.key_length", head), number("attention.value_length", head), number("vocab_size", vocab)]
+    pairs = [
+        text("general.architecture") + struct.pack("<I", 8) + text("llama"),
+        number("block_count", layers),
+        number("context_length", 512),
+        number("embedding_length", hidden),
+        number("feed_forward_length", inter),
+        number("attention.head_count", heads),
+        number("attention.head_count_kv", kv_heads),
+        real("attention.layer_norm_rms_epsilon", EPS),
+        real("rope.freq_base", V4["rope_theta"]),
+        number("rope.dimension_count", head),
+        number("attention.key_length", head),
+        number("attention.value_length", head),
+        number("vocab_size", vocab),
+    ]
     infos, data = [], b""
     for key, w in weights.items():
         if ".q_proj." in key or ".k_proj." in key:
             w = permuted(w, head)
         kind, raw = (0, of_bf16(w).tobytes()) if w.ndim == 1 else (30, np.ascontiguousarray(w).tobytes())
-        infos.append(text(gguf_name(key)) + struct.pack(f"<I{w.ndim}QIQ", w.ndim, *w.shape[::-1], kind, len(data)))
+        infos.append(
+            text(gguf_name(key)) + struct.pack(f"<I{w.ndim}QIQ", w.ndim, *w.shape[::-1], kind, len(data))
+        )
         data += raw + b"\0" * (-len(raw) % 32)
     head_bytes = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(pairs)) + b"".join(pairs + infos)
     with open(path, "wb") as f:
