@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""What must not change a bit: the tiny models of test/reference, steps of every kind, run again and again, eagerly, with full edges between
+kernels, without fusion. And a context on half of the multiprocessors, which may change bits (grids follow it) but no result."""
+import os
+
+
+import ccc
+import check_tiny
+import models
+import tiny
+from check_tiny import decode, mixed, prefill, same
+from driver import Driver
+from ours import Engine, Tools, arguments
+from table import row
+
+REPEATS = 100
+
+
+class Model:
+    def __init__(self, tools, folder, name, variant="plain", layout="ccc", size=16):
+        self.tools, self.tokens = tools, tiny.tokens_of(name)
+        self.artifact = tools.open(tools.compile(folder, "--kv-layout", layout, "--kv-block-size", str(size), *models.VARIANTS[variant]))
+        self.weights = ccc.Weights(self.artifact, tools.device, path=folder)
+        self.blocks = 2 * sum(-(-n // size) for n in tiny.LENGTHS)
+
+    def engine(self, graphs="on-demand"):
+        e = Engine(self.tools, self.artifact, self.weights, self.blocks)
+        if graphs != "on-demand":
+            e.session = ccc.Session(self.artifact, self.weights, e.kv, max_blocks_per_seq=e.width, graphs=graphs)
+        return e
+
+    def steps(self, graphs="on-demand"):
+        """Logits of prefill, of mixed steps, and of decode steps of 1 to 5 sequences."""
+        out = prefill(self.engine(graphs), self.tokens)[0] + mixed(self.engine(graphs), self.tokens)[0]
+        for n in range(1, len(self.tokens) + 1):
+            out += decode(self.engine(graphs), self.tokens[:n])[0]
+        return out
+
+
+def again(model, times):
+    """One prefill and one decode step of 5 sequences, run again on the same cache."""
+    ok = True
+    for last in (0, 1):
+        e = model.engine()
+        seqs = [e.sequence(len(t)) for t in model.tokens]
+        if last:
+            e.step([(s, t[:-last]) for s, t in zip(seqs, model.tokens)], keep=1)
+        batch, held, first = [(s, t[-last:]) for s, t in zip(seqs, model.tokens)], [s.n for s in seqs], None
+        for _ in range(times):
+            for s, n in zip(seqs, held):
+                s.n = n
+            logits, _ = e.step(batch, keep=1)
+            first = first or logits
+            ok &= same(first, logits)
+    return ok
+
+
+def bits(args, tools):
+    for name in args.models.split(","):
+        folder = tiny.write_hf(os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name))
+        plain = Model(tools, folder, name)
+        steps = plain.steps()
+        row(f"{name}: a step {args.repeats} times", "same bits", "", again(plain, args.repeats))
+        row(f"{name}: eager and graphs", "same bits", f"{len(steps)} outputs", same(steps, plain.steps("none")))
+        for variant in ("full edges", "unfused"):
+            row(f"{name}: {variant}", "same bits", f"{len(steps)} outputs", same(steps, Model(tools, folder, name, variant).steps()))
+
+
+def half(args, tools):
+    driver = Driver()
+    whole = driver.multiprocessors()
+    tools.device = ccc.Device(context=driver.part(whole // 2).value)
+    n = tools.device.props().n_sm
+    row("context on half of the multiprocessors", "SM count that ccc sees", f"{n} of {whole}", 0 < n <= 0.6 * whole)
+    for name in args.models.split(","):
+        folder = tiny.write_hf(os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name))
+        rows = list(check_tiny.check(tools, folder, name, "ccc", 16))
+        bad = [what for what, _, ok in rows if not ok]
+        row(f"{name} on half of the multiprocessors", "as on all", f"{len(rows)} comparisons" + ("; wrong: " + ", ".join(bad) if bad else ""), not bad)
+
+
+def main():
+    args = arguments(__doc__, ("what", {"choices": ["bits", "half"]}), ("--models", {"default": ",".join(tiny.MODELS)}), ("--repeats", {"type": int, "default": REPEATS}))
+    (half if args.what == "half" else bits)(args, Tools(args))
+
+
+main()
