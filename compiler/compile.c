@@ -20,6 +20,9 @@ typedef struct {
     const char *versions[3];
     pack_target target[MAX_TARGETS]; unsigned n_targets;
     ccc_report report;
+    const char *stage;              /* of the pipeline that runs */
+    unsigned n_dumps;
+    ccc_status dumped; ccc_err dump_err; /* a pass hook cannot fail: kept until the pipeline has ended */
 } compile;
 
 /* ---- passes, with the ones that the caller left out ---------------------------------------------------------------------------------- */
@@ -43,15 +46,47 @@ static ccc_status check_disabled(const char *list, ccc_err *err)
     return CCC_OK;
 }
 
+/* DUMP/007-sm_90a-decode-1..1-fuse_round.ir: any of these is an input of ccc opt. */
+static ccc_status dump_graph(compile *c, const char *pass, const ccc_graph *g, ccc_err *err)
+{
+    char path[PATH_MAX];
+    ccc_buf text = { 0 };
+    int n = snprintf(path, sizeof path, "%s/%03u-%s%s%s.ir", c->config->dump, c->n_dumps++, c->stage, *pass ? "-" : "", pass);
+    if (n < 0 || n >= (int)sizeof path) return ccc_fail(err, CCC_E_ARG, "the path of the dump folder is too long");
+    for (char *p = path + strlen(c->config->dump); *p; p++)
+        if (*p == ' ') *p = '-';
+    ccc_status st = ccc_ir_print(g, &text) == CCC_OK && !text.failed ? CCC_OK : ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    if (st == CCC_OK) st = ccc_write_file(path, text.data, text.size_B, err);
+    ccc_buf_free(&text);
+    return st;
+}
+
+static void after_pass(void *payload, const ccc_pass *p, const ccc_graph *g, bool progress, double seconds)
+{
+    compile *c = payload;
+    report_pass(&c->report, p, g, progress, seconds);
+    if (progress && *c->config->dump && c->dumped == CCC_OK) c->dumped = dump_graph(c, p->name, g, &c->dump_err);
+}
+
 static ccc_status run_pipeline(compile *c, ccc_graph *g, const char *const *pipeline, const ccc_fuse_caps *caps, const char *stage, ccc_err *err)
 {
     const char *name[64];
     unsigned n = 0;
     for (; *pipeline; pipeline++)
         if (!in_list(c->config->disable_passes, *pipeline)) name[n++] = *pipeline;
-    ccc_pass_report r = { .after = report_pass, .payload = &c->report };
+    ccc_pass_report r = { .after = after_pass, .payload = c };
+    ccc_buf *why = c->args->explain, lines = { 0 };
+    c->stage = stage;
     report_stage(&c->report, stage);
-    return ccc_pass_run(g, name, n, caps, c->args->explain, &r, err);
+    ccc_status st = ccc_pass_run(g, name, n, caps, why ? &lines : NULL, &r, err);
+    if (st == CCC_OK && lines.size_B) ccc_buf_printf(why, "%s\n%s", stage, lines.data);
+    if (lines.failed) why->failed = true;
+    ccc_buf_free(&lines);
+    if (st == CCC_OK && c->dumped != CCC_OK) {
+        if (err) *err = c->dump_err;
+        st = c->dumped;
+    }
+    return st;
 }
 
 /* ---- planning -------------------------------------------------------------------------------------------------------------------------- */
@@ -219,6 +254,8 @@ static ccc_status open_tools(compile *c, ccc_err *err)
 static ccc_status build(compile *c, ccc_buf *out, ccc_err *err)
 {
     static const ccc_fuse_caps none = { 0 };
+    c->stage = "model";
+    if (*c->config->dump) CCC_TRY(dump_graph(c, "", c->g, err));
     CCC_TRY(run_pipeline(c, c->g, ccc_pipeline_clean, &none, "clean", err));
     CCC_TRY(plan_targets(c, err));
     double t0 = report_now();
@@ -250,7 +287,8 @@ ccc_status ccc_compile(ccc_buf *out, const ccc_graph *g, const ccc_compile_args 
     if (st == CCC_OK && !hit) st = ccc_graph_clone(&c.g, g, err);
     if (st == CCC_OK && !hit) st = build(&c, out, err);
     if (st == CCC_OK && !hit && c.cache) st = ccc_cache_put(c.cache, CCC_CACHE_ARTIFACT, &key, out->data, out->size_B, err);
-    if (c.cache && args->warning && ccc_cache_warning(c.cache)) args->warning(args->payload, ccc_cache_warning(c.cache));
+    const char *warning = c.cache ? ccc_cache_warning(c.cache) : NULL; /* asking takes it away */
+    if (warning && args->warning) args->warning(args->payload, warning);
     if (st == CCC_OK && args->time_report) report_print(&c.report, c.codegen, args->time_report, hit, report_now() - t0);
     for (unsigned i = 0; i < c.n_targets; i++) {
         for (uint32_t k = 0; c.target[i].code && k < c.target[i].plan->n_kernels; k++) ccc_kernel_release(&c.target[i].code[k]);

@@ -25,6 +25,12 @@ try ccc compile $M/tiny -o e.ccart --target sm_90a --ptxas /nowhere/ptxas
 kept e.ccart
 try ccc compile $M/tiny -o e.ccart $small --dump /proc/nowhere
 kept e.ccart
+mkdir dumps
+try ccc compile $M/tiny -o d.ccart $small --no-cache --dump dumps
+(cd dumps && ls -- *.ir)
+ls dumps | sed 's/.*[.]//' | sort -u | tr '\n' ' '
+ccc opt --pass=dce dumps/001-*.ir >again.ir && cmp again.ir dumps/001-*.ir && echo a dump is an input
+try ccc compile $M/tiny -o d.ccart $small --explain
 try ccc compile $M/tiny -o e.ccart --target x86-64-v3 --max-model-len 1024
 kept e.ccart
 try ccc compile $M/tiny -o e.ccart --target x86-64-v3 --sizes 64 --max-num-seqs 8
