@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """What must not change a bit: the tiny models of test/reference, steps of every kind, run again and again, eagerly, with full edges between
-kernels, without fusion. And a context on half of the multiprocessors, which may change bits (grids follow it) but no result."""
+kernels, without fusion. And a context on half of the multiprocessors, which may change bits (grids follow it) but no result.
+"""
+
 import os
 
+
+import numpy as np
 
 import ccc
 import check_tiny
@@ -19,7 +23,9 @@ REPEATS = 100
 class Model:
     def __init__(self, tools, folder, name, variant="plain", layout="ccc", size=16):
         self.tools, self.tokens = tools, tiny.tokens_of(name)
-        self.artifact = tools.open(tools.compile(folder, "--kv-layout", layout, "--kv-block-size", str(size), *models.VARIANTS[variant]))
+        self.artifact = tools.open(
+            tools.compile(folder, "--kv-layout", layout, "--kv-block-size", str(size), *models.VARIANTS[variant])
+        )
         self.weights = ccc.Weights(self.artifact, tools.device, path=folder)
         self.blocks = 2 * sum(-(-n // size) for n in tiny.LENGTHS)
 
@@ -37,6 +43,11 @@ class Model:
         return out
 
 
+def alive(outputs):
+    """Numbers, and not all the same: zeros everywhere would be the same bits, too."""
+    return all(np.isfinite(x).all() and x.std() > 0 for x in outputs)
+
+
 def again(model, times):
     """One prefill and one decode step of 5 sequences, run again on the same cache."""
     ok = True
@@ -51,7 +62,7 @@ def again(model, times):
                 s.n = n
             logits, _ = e.step(batch, keep=1)
             first = first or logits
-            ok &= same(first, logits)
+            ok &= same(first, logits) and alive(logits)
     return ok
 
 
@@ -60,10 +71,16 @@ def bits(args, tools):
         folder = tiny.write_hf(os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name))
         plain = Model(tools, folder, name)
         steps = plain.steps()
+        row(f"{name}: outputs are numbers", "finite, not constant", f"{len(steps)} outputs", alive(steps))
         row(f"{name}: a step {args.repeats} times", "same bits", "", again(plain, args.repeats))
         row(f"{name}: eager and graphs", "same bits", f"{len(steps)} outputs", same(steps, plain.steps("none")))
         for variant in ("full edges", "unfused"):
-            row(f"{name}: {variant}", "same bits", f"{len(steps)} outputs", same(steps, Model(tools, folder, name, variant).steps()))
+            row(
+                f"{name}: {variant}",
+                "same bits",
+                f"{len(steps)} outputs",
+                same(steps, Model(tools, folder, name, variant).steps()),
+            )
 
 
 def half(args, tools):
@@ -76,11 +93,21 @@ def half(args, tools):
         folder = tiny.write_hf(os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name))
         rows = list(check_tiny.check(tools, folder, name, "ccc", 16))
         bad = [what for what, _, ok in rows if not ok]
-        row(f"{name} on half of the multiprocessors", "as on all", f"{len(rows)} comparisons" + ("; wrong: " + ", ".join(bad) if bad else ""), not bad)
+        row(
+            f"{name} on half of the multiprocessors",
+            "as on all",
+            f"{len(rows)} comparisons" + ("; wrong: " + ", ".join(bad) if bad else ""),
+            not bad,
+        )
 
 
 def main():
-    args = arguments(__doc__, ("what", {"choices": ["bits", "half"]}), ("--models", {"default": ",".join(tiny.MODELS)}), ("--repeats", {"type": int, "default": REPEATS}))
+    args = arguments(
+        __doc__,
+        ("what", {"choices": ["bits", "half"]}),
+        ("--models", {"default": ",".join(tiny.MODELS)}),
+        ("--repeats", {"type": int, "default": REPEATS}),
+    )
     (half if args.what == "half" else bits)(args, Tools(args))
 
 

@@ -1,4 +1,5 @@
 """The CUDA driver through ctypes: memory figures, the page-locked copy rate, and a context on a part of the multiprocessors."""
+
 import ctypes as c
 import time
 
@@ -25,7 +26,8 @@ class Driver:
             raise RuntimeError(f"{name}: {(text.value or b'unknown error').decode()}")
 
     def use(self, context=None):
-        self("cuCtxSetCurrent", context or self.context)
+        """Makes the primary context (or another) this thread's."""
+        self("cuCtxPushCurrent_v2", context or self.context)
 
     def used(self):
         """Bytes of device memory that are taken, by anybody."""
@@ -57,7 +59,7 @@ class Driver:
         c.memset(host, 1, size_B)
         for _ in range(repeats):
             start = time.perf_counter()
-            self("cuMemcpyHtoDAsync_v2", there, host, c.c_size_t(size_B), None)
+            self("cuMemcpyAsync", there, host, c.c_size_t(size_B), None)
             self("cuCtxSynchronize")
             best = max(best, size_B / (time.perf_counter() - start) / 1e9)
         self("cuMemFree_v2", there)

@@ -2,6 +2,7 @@
 """The numbers of a GPU, one section after the other: start, attach, graphs, memory, speed. Prints rows of the summary; the figures of
 `cccrt bench` go to OUT/bench.json. Bounds are those that the project promises; every section stands alone and may fail alone.
 usage: figures.py ROOT OUT [SECTION]..."""
+
 import json
 import os
 import shutil
@@ -50,18 +51,50 @@ def first_byte_ms(argv):
 
 
 def start():
-    sources = [("random weights", "smollm2-135m", "random:1")] + ([("GGUF", "smollm2-gguf", GGUF)] if os.path.exists(GGUF) and os.path.exists(artifact("smollm2-gguf")) else [])
+    sources = [("random weights", "smollm2-135m", "random:1")] + (
+        [("GGUF", "smollm2-gguf", GGUF)] if os.path.exists(GGUF) and os.path.exists(artifact("smollm2-gguf")) else []
+    )
     bare = [os.path.join(ROOT, "bare")]
     for what, name, weights in sources:
-        argv = [CCCRT, "run", artifact(name), "--weights", weights, "--tokens", PROMPT, "--steps", "1", "--device", "cuda"]
+        argv = [
+            CCCRT,
+            "run",
+            artifact(name),
+            "--weights",
+            weights,
+            "--tokens",
+            PROMPT,
+            "--steps",
+            "1",
+            "--device",
+            "cuda",
+        ]
         first_byte_ms(bare), first_byte_ms(argv)
         pairs = [(first_byte_ms(bare)[0], first_byte_ms(argv)[0]) for _ in range(10)]
         least, ours = (statistics.median(x) for x in zip(*pairs))
-        row(f"SmolLM2 ({what}): exec to first token, median of 10", "bare cuInit + context + 150 ms", f"{ours:.0f} ms, bare {least:.0f} ms: + {ours - least:.0f} ms", ours <= least + 150)
+        row(
+            f"SmolLM2 ({what}): exec to first token, median of 10",
+            "bare cuInit + context + 150 ms",
+            f"{ours:.0f} ms, bare {least:.0f} ms: + {ours - least:.0f} ms",
+            ours <= least + 150,
+        )
         whole = statistics.median(first_byte_ms(argv + ["--build-all"])[1] for _ in range(3))
         times = json.loads(cccrt(*argv[1:], "--build-all", "--json"))
-        row(f"SmolLM2 ({what}): until all sizes are built and the process has ended", "none", f"{whole:.0f} ms; {times['graphs']} graphs in {times['graphs_ms']:.0f} ms", None)
-        row(f"SmolLM2 ({what}): parts of the start, ms", "none", ", ".join(f"{k[:-3]} {times[k]:.0f}" for k in ("device_ms", "open_ms", "attach_ms", "session_ms", "first_token_ms")), None)
+        row(
+            f"SmolLM2 ({what}): until all sizes are built and the process has ended",
+            "none",
+            f"{whole:.0f} ms; {times['graphs']} graphs in {times['graphs_ms']:.0f} ms",
+            None,
+        )
+        row(
+            f"SmolLM2 ({what}): parts of the start, ms",
+            "none",
+            ", ".join(
+                f"{k[:-3]} {times[k]:.0f}"
+                for k in ("device_ms", "open_ms", "attach_ms", "session_ms", "first_token_ms")
+            ),
+            None,
+        )
 
 
 # ---- attach
@@ -130,18 +163,54 @@ def attach():
     rate = max(rate, driver.copy_rate())
     ours = size / statistics.median(seconds) / GB
     where = os.path.dirname(path)
-    row("8B attached from a prepared file in the page cache", "0.5 x the page-locked copy rate (goal 0.85)",
-        f"{ours:.1f} GB/s of {rate:.1f} = {ours / rate:.2f} x ({', '.join(f'{s:.2f}' for s in seconds)} s, {where})", ours >= 0.5 * rate)
+    row(
+        "8B attached from a prepared file in the page cache",
+        "0.5 x the page-locked copy rate (goal 0.85)",
+        f"{ours:.1f} GB/s of {rate:.1f} = {ours / rate:.2f} x ({', '.join(f'{s:.2f}' for s in seconds)} s, {where})",
+        ours >= 0.5 * rate,
+    )
     row("8B attach: extra host memory", "512 MB", f"{max(host) / MB:.0f} MB", max(host) <= 512 * MB)
     row("8B attach: extra device memory", "256 MB", f"{max(there) / MB:.0f} MB", max(there) <= 256 * MB)
 
 
 # ---- graphs, memory
 def graphs():
-    r = json.loads(cccrt("run", artifact("llama-3-8b"), "--weights", prepared(), "--tokens", PROMPT, "--steps", "4", "--device", "cuda", "--build-all", "--json"))
-    row(f"8B: {r['graphs']} graphs ({r['graph_nodes']} nodes) built and instantiated", "120 ms (goal 60)", f"{r['graphs_ms']:.1f} ms", r["graphs_ms"] <= 120 and r["graphs"] == 51)
-    row("8B: device memory of all graphs", "64 MB", f"{r['graphs_device_bytes'] / MB:.1f} MB", r["graphs_device_bytes"] <= 64 * MB)
-    row("8B: parts of the start, ms", "none", ", ".join(f"{k[:-3]} {r[k]:.0f}" for k in ("device_ms", "open_ms", "attach_ms", "session_ms", "first_token_ms")), None)
+    r = json.loads(
+        cccrt(
+            "run",
+            artifact("llama-3-8b"),
+            "--weights",
+            prepared(),
+            "--tokens",
+            PROMPT,
+            "--steps",
+            "4",
+            "--device",
+            "cuda",
+            "--build-all",
+            "--json",
+        )
+    )
+    row(
+        f"8B: {r['graphs']} graphs ({r['graph_nodes']} nodes) built and instantiated",
+        "120 ms (goal 60)",
+        f"{r['graphs_ms']:.1f} ms",
+        r["graphs_ms"] <= 120 and r["graphs"] == 51,
+    )
+    row(
+        "8B: device memory of all graphs",
+        "64 MB",
+        f"{r['graphs_device_bytes'] / MB:.1f} MB",
+        r["graphs_device_bytes"] <= 64 * MB,
+    )
+    row(
+        "8B: parts of the start, ms",
+        "none",
+        ", ".join(
+            f"{k[:-3]} {r[k]:.0f}" for k in ("device_ms", "open_ms", "attach_ms", "session_ms", "first_token_ms")
+        ),
+        None,
+    )
 
 
 def memory_of(name, weights):
@@ -158,15 +227,29 @@ def memory_of(name, weights):
     kv = ccc.KVCache(a, device, blocks)
     s = ccc.Session(a, w, kv)
     width = -(-a.model.max_model_len // a.model.kv_block_size)
-    s.step(n, 1, 1, token_ids=np.arange(n), positions=np.arange(n), query_start_loc=[0, n], seq_lens=[n], block_table=np.zeros((1, width)) + np.arange(width) % blocks,
-           slot_mapping=np.arange(n), logits_indices=[n - 1])
+    s.step(
+        n,
+        1,
+        1,
+        token_ids=np.arange(n),
+        positions=np.arange(n),
+        query_start_loc=[0, n],
+        seq_lens=[n],
+        block_table=np.zeros((1, width)) + np.arange(width) % blocks,
+        slot_mapping=np.arange(n),
+        logits_indices=[n - 1],
+    )
     s.check()
     measured = driver.used() - before
     s.build_graphs()
     device.synchronize()
     graphs_B = driver.used() - before - measured
-    row(f"{name}: device memory, predicted and measured", "differ by 32 MB", f"{predicted / MB:.1f} and {measured / MB:.1f} MB: {(measured - predicted) / MB:+.1f} MB, graphs {graphs_B / MB:+.1f} MB",
-        abs(measured - predicted) <= 32 * MB)
+    row(
+        f"{name}: device memory, predicted and measured",
+        "differ by 32 MB",
+        f"{predicted / MB:.1f} and {measured / MB:.1f} MB: {(measured - predicted) / MB:+.1f} MB, graphs {graphs_B / MB:+.1f} MB",
+        abs(measured - predicted) <= 32 * MB,
+    )
     s.close(), kv.close(), w.close()
 
 
@@ -180,7 +263,23 @@ BOUNDS = {("llama-3-8b", "decode", 1): 7.0, ("llama-3-8b", "decode", 64): 11.0, 
 
 
 def speed_of(name, weights, batches, prefills):
-    text = cccrt("bench", artifact(name), "--weights", weights, "--device", "cuda", "--batch", batches, "--prefill", prefills, "--context", "1024", "--kernels", "--json", timeout=180)
+    text = cccrt(
+        "bench",
+        artifact(name),
+        "--weights",
+        weights,
+        "--device",
+        "cuda",
+        "--batch",
+        batches,
+        "--prefill",
+        prefills,
+        "--context",
+        "1024",
+        "--kernels",
+        "--json",
+        timeout=180,
+    )
     r = json.loads(text)
     print(f"{name}: read ceiling {r['read_ceiling_gb_per_s']:.0f} GB/s", flush=True)
     for x in r["rows"]:
@@ -188,7 +287,11 @@ def speed_of(name, weights, batches, prefills):
         n, ms = (x["batch"], x["step_ms"]) if decode else (x["tokens"], x["ms"])
         bound = BOUNDS.get((name, x["kind"], n))
         what = f"{name}: decode, batch {n}, context 1024" if decode else f"{name}: prefill of {n}"
-        value = f"{ms:.3f} ms, {100 * x['share']:.0f} % of the read ceiling, enqueued in {x['host_us']:.0f} us" if decode else f"{ms:.2f} ms, {1e3 * n / ms:.0f} tokens/s"
+        value = (
+            f"{ms:.3f} ms, {100 * x['share']:.0f} % of the read ceiling, enqueued in {x['host_us']:.0f} us"
+            if decode
+            else f"{ms:.2f} ms, {1e3 * n / ms:.0f} tokens/s"
+        )
         row(what, f"{bound} ms" if bound else "none", value, ms <= bound if bound else None)
         if decode and x["share"] > 1:
             row(what + ", share of the ceiling", "100 %", "a measuring error", False)
@@ -197,7 +300,11 @@ def speed_of(name, weights, batches, prefills):
 
 def speed():
     results = {}
-    for name, weights, batches, prefills in (("llama-3-8b", None, "1,8,64", "512,2048"), ("smollm2-135m", "random:1", "1,8,64", "512"), ("llama-3.2-1b", "random:1", "1,8,64", "512,2048")):
+    for name, weights, batches, prefills in (
+        ("llama-3-8b", None, "1,8,64", "512,2048"),
+        ("smollm2-135m", "random:1", "1,8,64", "512"),
+        ("llama-3.2-1b", "random:1", "1,8,64", "512,2048"),
+    ):
         try:
             results[name] = speed_of(name, weights or prepared(), batches, prefills)
         except Exception as e:

@@ -3,7 +3,9 @@
 
 Two layers with embedding and head: prefill of 33 and 257 tokens, decode steps of 1, 2, 7 and 33 sequences of odd lengths. With e the error of
 ccc and d that of the same torch code in bf16, both against f32 in the Frobenius norm: e <= 1.5 d for the hidden state and the logits. Then the
-same steps again 100 times, eagerly, with full edges and unfused: the same bits. Weights come to torch through DLPack, as kernels read them."""
+same steps again 100 times, eagerly, with full edges and unfused: the same bits. Weights come to torch through DLPack, as kernels read them.
+"""
+
 import os
 
 import numpy as np
@@ -25,7 +27,13 @@ class Reference:
         c = models.layers_config(name)
         self.c, self.tensors = c, {k: torch.from_dlpack(a) for k, a in weights.arrays().items()}
         q, kv = c["num_attention_heads"] * c["head_dim"], c["num_key_value_heads"] * c["head_dim"]
-        self.rows = {"q_proj": q, "k_proj": kv, "v_proj": kv, "gate_proj": c["intermediate_size"], "up_proj": c["intermediate_size"]}
+        self.rows = {
+            "q_proj": q,
+            "k_proj": kv,
+            "v_proj": kv,
+            "gate_proj": c["intermediate_size"],
+            "up_proj": c["intermediate_size"],
+        }
         self.dtype = self.cache = None
 
     def weight(self, name):
@@ -50,7 +58,9 @@ class Reference:
 
     def norm(self, x, name):
         v = x.float()
-        return self.w(name) * (v * torch.rsqrt(v.pow(2).mean(-1, keepdim=True) + self.c["rms_norm_eps"])).to(self.dtype)
+        return self.w(name) * (v * torch.rsqrt(v.pow(2).mean(-1, keepdim=True) + self.c["rms_norm_eps"])).to(
+            self.dtype
+        )
 
     def angles(self, n, device):
         r, d = self.c["rope_parameters"], self.c["head_dim"]
@@ -60,11 +70,16 @@ class Reference:
             k = np.clip((waves - r["low_freq_factor"]) / (r["high_freq_factor"] - r["low_freq_factor"]), 0, 1)
             freq = (1 - k) * freq / r["factor"] + k * freq
         a = np.arange(n, dtype=np.float32)[:, None] * freq.astype(np.float32)
-        return [torch.from_numpy(f(a.astype(np.float64)).astype(np.float32)).to(device, self.dtype) for f in (np.cos, np.sin)]
+        return [
+            torch.from_numpy(f(a.astype(np.float64)).astype(np.float32)).to(device, self.dtype)
+            for f in (np.cos, np.sin)
+        ]
 
     def attention(self, h, at, cos, sin):
         n, d = h.shape[0], self.c["head_dim"]
-        q, k, v = (F.linear(h, self.w(f"{at}self_attn.{p}_proj.weight")).view(n, -1, d).transpose(0, 1) for p in "qkv")
+        q, k, v = (
+            F.linear(h, self.w(f"{at}self_attn.{p}_proj.weight")).view(n, -1, d).transpose(0, 1) for p in "qkv"
+        )
 
         def rope(x):
             a, b = x.chunk(2, -1)
@@ -89,7 +104,13 @@ class Reference:
             g, u = (F.linear(h, self.w(f"{at}mlp.{p}_proj.weight")) for p in ("gate", "up"))
             x = x + F.linear(F.silu(g) * u, self.w(at + "mlp.down_proj.weight"))
         h = self.norm(x[-keep:], "model.norm.weight")
-        return h.float().cpu().numpy(), F.linear(h, self.w("model.embed_tokens.weight" if self.c["tie_word_embeddings"] else "lm_head.weight")).float().cpu().numpy()
+        return (
+            h.float().cpu().numpy(),
+            F.linear(h, self.w("model.embed_tokens.weight" if self.c["tie_word_embeddings"] else "lm_head.weight"))
+            .float()
+            .cpu()
+            .numpy(),
+        )
 
 
 def cases(vocab):
@@ -128,6 +149,7 @@ def equal(a, b):
 
 
 def distance(a, b):
+    """Relative, in the Frobenius norm; infinite when a is no number. Zeros are at distance 1."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     return float(np.linalg.norm(a - b) / np.linalg.norm(b)) if np.isfinite(a).all() else float("inf")
 
@@ -151,20 +173,40 @@ def compare(args, tools, folder, open_variant):
             text.append(f"{name} e {e:.5f} d {d:.5f} e/d {e / d:.2f}")
         row(f"{args.shape} layers, {what}", f"e <= {BOUND} d against torch f32", ", ".join(text), ok)
         if what in ("prefill of 257", "decode of 7"):
-            row(f"{args.shape} layers, {what}, {args.repeats} times", "same bits", "", all(equal(ours, step.run()) for _ in range(args.repeats)))
+            row(
+                f"{args.shape} layers, {what}, {args.repeats} times",
+                "same bits",
+                "",
+                all(equal(ours, step.run()) for _ in range(args.repeats)),
+            )
     return kept
 
 
 def same_bits(args, tools, kept, open_variant):
     for variant in ("eager", "full edges", "unfused"):
         artifact, weights = open_variant("plain" if variant == "eager" else variant)
-        other = [what for what, tokens, last, ours in kept
-                 if not equal(ours, Step(tools, artifact, weights, tokens, last, "none" if variant == "eager" else "on-demand").run())]
-        row(f"{args.shape} layers, {variant}, {len(kept)} steps", "same bits", "other bits: " + ", ".join(other) if other else "", not other)
+        other = [
+            what
+            for what, tokens, last, ours in kept
+            if not equal(
+                ours,
+                Step(tools, artifact, weights, tokens, last, "none" if variant == "eager" else "on-demand").run(),
+            )
+        ]
+        row(
+            f"{args.shape} layers, {variant}, {len(kept)} steps",
+            "same bits",
+            "other bits: " + ", ".join(other) if other else "",
+            not other,
+        )
 
 
 def main():
-    args = arguments(__doc__, ("--shape", {"default": "8b", "choices": list(models.WHOLE)}), ("--repeats", {"type": int, "default": REPEATS}))
+    args = arguments(
+        __doc__,
+        ("--shape", {"default": "8b", "choices": list(models.WHOLE)}),
+        ("--repeats", {"type": int, "default": REPEATS}),
+    )
     tools = Tools(args)
     folder = models.write_config(os.path.join(tools.folder.name, args.shape), models.layers_config(args.shape))
 

@@ -1,24 +1,56 @@
 """What the device tests compile beforehand, named once for prepare (which compiles) and for the tests (which ask for it)."""
+
 import json
 import os
 
 VARIANTS = {"plain": [], "full edges": ["--programmatic-launch", "false"], "unfused": ["--opt-level", "0"]}
 HIDDEN = ["--outputs", "hidden,logits,tokens"]
 NUMBERS = ("smollm2-135m", "llama-3.2-1b", "llama-3-8b")  # folders of test/models; artifacts/NAME.ccart
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 WHOLE = {  # hidden, intermediate, heads, KV heads, head size, vocabulary, tied, rope
     "8b": (4096, 14336, 32, 8, 128, 128256, False, {"rope_type": "default", "rope_theta": 500000.0}),
     "1b": (2048, 8192, 32, 8, 64, 128256, True, LLAMA3),
-    "small": (192, 344, 6, 2, 64, 331, False, {"rope_type": "default", "rope_theta": 10000.0}),  # to try the comparison on a CPU
+    "small": (
+        192,
+        344,
+        6,
+        2,
+        64,
+        331,
+        False,
+        {"rope_type": "default", "rope_theta": 10000.0},
+    ),  # to try the comparison on a CPU
 }
 
 
 def layers_config(name, layers=2):
     """A model of that shape with few layers."""
     hidden, inter, heads, kv_heads, head, vocab, tied, rope = WHOLE[name]
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": inter, "num_hidden_layers": layers,
-            "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head, "vocab_size": vocab, "tie_word_embeddings": tied, "rms_norm_eps": 1e-5,
-            "max_position_embeddings": 4096, "hidden_act": "silu", "initializer_range": 0.02, "rope_parameters": rope, "dtype": "bfloat16"}
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "intermediate_size": inter,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head,
+        "vocab_size": vocab,
+        "tie_word_embeddings": tied,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 4096,
+        "hidden_act": "silu",
+        "initializer_range": 0.02,
+        "rope_parameters": rope,
+        "dtype": "bfloat16",
+    }
 
 
 def write_config(folder, config):

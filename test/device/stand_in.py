@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Stands in for ccc on a machine without a compiler. `compile` gives the artifact that was compiled beforehand of the same config.json with
-the same options. With CCC_REAL in the environment it is the other half: it compiles with that program and keeps the artifact."""
+the same options. With CCC_REAL in the environment it is the other half: it compiles with that program and keeps the artifact.
+"""
+
 import hashlib
 import os
 import shutil
@@ -14,7 +16,9 @@ NOT_IN_KEY = {"-o", "--cache-dir"}
 
 def main(argv):
     if argv[:1] != ["compile"] or len(argv) < 2:
-        sys.exit(f"ccc: '{' '.join(argv[:1])}' needs a compiler; here are artifacts alone that were compiled beforehand")
+        sys.exit(
+            f"ccc: '{' '.join(argv[:1])}' needs a compiler; here are artifacts alone that were compiled beforehand"
+        )
     model, options, given, i = argv[1], [], {}, 2
     while i < len(argv):
         if argv[i] in NOT_IN_KEY:

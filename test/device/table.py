@@ -1,4 +1,5 @@
 """Rows of the summary: a part prints them as it goes, `run` collects them, so that a part that is stopped keeps what it has shown."""
+
 import json
 
 MARK = "@row "
@@ -16,7 +17,7 @@ def parse(line):
 def show(rows):
     """The table as text, and how many rows failed."""
     verdict = {True: "ok", False: "FAILED", None: "-"}
-    cells = [("figure", "bound", "value", "verdict")] + [(a, b, v, verdict[ok]) for a, b, v, ok in rows]
+    cells = [("figure", "bound", "value", "verdict")] + [(a, b, str(v)[:120], verdict[ok]) for a, b, v, ok in rows]
     wide = [max(len(str(c[i])) for c in cells) for i in range(3)]
     lines = ["  ".join(str(c[i]).ljust(wide[i]) for i in range(3)) + "  " + c[3] for c in cells]
     lines.insert(1, "-" * max(map(len, lines)))
