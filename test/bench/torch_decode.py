@@ -2,7 +2,9 @@
 """A decode step of a llama-shaped model in PyTorch: torch.compile, then a CUDA graph of the step. What ccc's step is compared with.
 
 One JSON line a batch: median milliseconds of 30 replays, bytes read, seconds of compiling. Weights are random; matrices are joined as ccc joins
-them (q,k,v and gate,up), attention is scaled_dot_product_attention over a contiguous cache, so torch has it a little easier than a paged one."""
+them (q,k,v and gate,up), attention is scaled_dot_product_attention over a contiguous cache, so torch has it a little easier than a paged one.
+"""
+
 import argparse
 import json
 import time
@@ -27,8 +29,17 @@ class Model:
         self.q, self.kv = self.heads * self.head, self.kv_heads * self.head
         draw = lambda *shape: torch.randn(*shape, device=device, dtype=DTYPE) * 0.02
         ones = lambda n: torch.ones(n, device=device, dtype=DTYPE)
-        self.layers = [dict(qkv=draw(self.q + 2 * self.kv, hidden), o=draw(hidden, self.q), gate_up=draw(2 * inter, hidden), down=draw(hidden, inter), norm1=ones(hidden), norm2=ones(hidden))
-                       for _ in range(self.n)]
+        self.layers = [
+            dict(
+                qkv=draw(self.q + 2 * self.kv, hidden),
+                o=draw(hidden, self.q),
+                gate_up=draw(2 * inter, hidden),
+                down=draw(hidden, inter),
+                norm1=ones(hidden),
+                norm2=ones(hidden),
+            )
+            for _ in range(self.n)
+        ]
         self.table, self.norm = draw(self.vocab, hidden), ones(hidden)
         self.output = self.table if tied else draw(self.vocab, hidden)
         self.bytes = 2 * (sum(t.numel() for layer in self.layers for t in layer.values()) + self.output.numel())
@@ -102,15 +113,25 @@ def captured(run):
 
 
 def measure(m, name, batch, context, mode, compile_only):
-    cuda, draw = m.device == "cuda", lambda: torch.randn(batch, m.kv_heads, context, m.head, device=m.device, dtype=DTYPE)
+    cuda, draw = m.device == "cuda", lambda: torch.randn(
+        batch, m.kv_heads, context, m.head, device=m.device, dtype=DTYPE
+    )
     freq = 1.0 / (5e5 ** (torch.arange(0, m.head, 2, device=m.device).float() / m.head))
     angle = torch.outer(torch.arange(context, device=m.device).float(), freq)
-    args = (torch.randint(0, m.vocab, (batch,), device=m.device), torch.full((batch,), context - 1, device=m.device), angle.cos().to(DTYPE), angle.sin().to(DTYPE),
-            [draw() for _ in range(m.n)], [draw() for _ in range(m.n)])
+    args = (
+        torch.randint(0, m.vocab, (batch,), device=m.device),
+        torch.full((batch,), context - 1, device=m.device),
+        angle.cos().to(DTYPE),
+        angle.sin().to(DTYPE),
+        [draw() for _ in range(m.n)],
+        [draw() for _ in range(m.n)],
+    )
     step, begin = step_of(m), time.time()
     if mode != "eager":
         torch._dynamo.reset()
-        step = torch.compile(step, fullgraph=True, dynamic=False, mode="max-autotune-no-cudagraphs" if mode == "max" else None)
+        step = torch.compile(
+            step, fullgraph=True, dynamic=False, mode="max-autotune-no-cudagraphs" if mode == "max" else None
+        )
     step(*args)
     if cuda:
         torch.cuda.synchronize()
@@ -121,8 +142,22 @@ def measure(m, name, batch, context, mode, compile_only):
         graph = captured(run)
         run = graph.replay
     ms, kv_bytes = median_ms(run, cuda), 4 * m.n * batch * context * m.kv
-    print(json.dumps({"what": "decode", "model": name, "mode": mode, "batch": batch, "context": context, "ms": round(ms, 4), "gb_per_s": round((m.bytes + kv_bytes) / ms / 1e6, 1),
-                      "compile_s": round(seconds, 1), "total_s": round(time.time() - BEGIN, 1)}), flush=True)
+    print(
+        json.dumps(
+            {
+                "what": "decode",
+                "model": name,
+                "mode": mode,
+                "batch": batch,
+                "context": context,
+                "ms": round(ms, 4),
+                "gb_per_s": round((m.bytes + kv_bytes) / ms / 1e6, 1),
+                "compile_s": round(seconds, 1),
+                "total_s": round(time.time() - BEGIN, 1),
+            }
+        ),
+        flush=True,
+    )
 
 
 def main():
@@ -132,7 +167,9 @@ def main():
     p.add_argument("--context", type=int, default=1024)
     p.add_argument("--mode", default="compile", choices=["compile", "max", "eager"])
     p.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    p.add_argument("--compile-only", action="store_true", help="fill torch's cache of compiled kernels, measure nothing")
+    p.add_argument(
+        "--compile-only", action="store_true", help="fill torch's cache of compiled kernels, measure nothing"
+    )
     args = p.parse_args()
     torch.manual_seed(0)
     with torch.no_grad():

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Prefill of one prompt through the llama-3-8b of torch_decode.py's shape in PyTorch (torch.compile), and attention alone with the kernels of
 cuDNN and FlashAttention. One JSON line a figure: median milliseconds or microseconds, TFLOP/s or GB/s."""
+
 import argparse
 import json
 import time
@@ -56,7 +57,11 @@ def model_of(layers, norm):
             q = rope(q.view(n, HEADS, HEAD), cos, sin).transpose(0, 1)[None]
             k = rope(k.view(n, KV_HEADS, HEAD), cos, sin).transpose(0, 1)[None]
             v = v.view(n, KV_HEADS, HEAD).transpose(0, 1)[None]
-            a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)[0].transpose(0, 1).reshape(n, Q)
+            a = (
+                F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)[0]
+                .transpose(0, 1)
+                .reshape(n, Q)
+            )
             x = x + F.linear(a, layer["o"])
             g, u = F.linear(rms(x, norm), layer["gate_up"]).chunk(2, -1)
             x = x + F.linear(F.silu(g) * u, layer["down"])
@@ -66,7 +71,15 @@ def model_of(layers, norm):
 
 
 def prefill(tokens, compile_only):
-    layers = [dict(qkv=draw(Q + 2 * KV, HIDDEN) * 0.02, o=draw(HIDDEN, Q) * 0.02, gate_up=draw(2 * INTER, HIDDEN) * 0.02, down=draw(HIDDEN, INTER) * 0.02) for _ in range(LAYERS)]
+    layers = [
+        dict(
+            qkv=draw(Q + 2 * KV, HIDDEN) * 0.02,
+            o=draw(HIDDEN, Q) * 0.02,
+            gate_up=draw(2 * INTER, HIDDEN) * 0.02,
+            down=draw(HIDDEN, INTER) * 0.02,
+        )
+        for _ in range(LAYERS)
+    ]
     model = model_of(layers, torch.ones(HIDDEN, device="cuda", dtype=DTYPE))
     for n in tokens:
         args = (draw(n, HIDDEN), draw(n, 1, HEAD // 2), draw(n, 1, HEAD // 2))
@@ -78,7 +91,10 @@ def prefill(tokens, compile_only):
         if compile_only:
             continue
         ms = median_ms(lambda: run(*args), 10)
-        flop = 2 * n * LAYERS * (HIDDEN * (Q + 2 * KV) + HIDDEN * Q + HIDDEN * 3 * INTER) + LAYERS * 2 * HEADS * n * n * HEAD
+        flop = (
+            2 * n * LAYERS * (HIDDEN * (Q + 2 * KV) + HIDDEN * Q + HIDDEN * 3 * INTER)
+            + LAYERS * 2 * HEADS * n * n * HEAD
+        )
         say(what="prefill", model="llama-3-8b", tokens=n, ms=ms, tflops=flop / ms / 1e9, compile_s=seconds)
 
 
@@ -88,7 +104,13 @@ def attention_prefill(n):
         try:
             with sdpa_kernel(backend):
                 ms = median_ms(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True))
-            say(what="attention prefill", backend=name, tokens=n, us=1e3 * ms, tflops=2 * HEADS * n * n * HEAD / ms / 1e9)
+            say(
+                what="attention prefill",
+                backend=name,
+                tokens=n,
+                us=1e3 * ms,
+                tflops=2 * HEADS * n * n * HEAD / ms / 1e9,
+            )
         except RuntimeError as e:
             say(what="attention prefill", backend=name, tokens=n, error=str(e)[:80])
 
@@ -97,7 +119,9 @@ def attention_decode(batch, context):
     """A graph of several layers, each with a cache of its own, so that nothing is found in the second-level cache."""
     layer_B = 4 * batch * KV * context
     n = max(1, min(32, int(8e9 / layer_B)))
-    q, caches = draw(batch, HEADS, 1, HEAD), [(draw(batch, KV_HEADS, context, HEAD), draw(batch, KV_HEADS, context, HEAD)) for _ in range(n)]
+    q, caches = draw(batch, HEADS, 1, HEAD), [
+        (draw(batch, KV_HEADS, context, HEAD), draw(batch, KV_HEADS, context, HEAD)) for _ in range(n)
+    ]
     for name, backend in BACKENDS:
         try:
             with sdpa_kernel(backend):
@@ -108,7 +132,14 @@ def attention_decode(batch, context):
                 with torch.cuda.graph(graph):
                     run()
                 us = 1e3 * median_ms(graph.replay) / n
-            say(what="attention decode", backend=name, batch=batch, context=context, us=us, gb_per_s=layer_B / us / 1e3)
+            say(
+                what="attention decode",
+                backend=name,
+                batch=batch,
+                context=context,
+                us=us,
+                gb_per_s=layer_B / us / 1e3,
+            )
         except RuntimeError as e:
             say(what="attention decode", backend=name, batch=batch, context=context, error=str(e)[:80])
 
