@@ -99,7 +99,32 @@ static ccc_status pack_kernels(packer *p, ccart_target *t, const pack_target *sr
     return CCC_OK;
 }
 
-static void layout_hash(ccart_target *t)
+static void put_param(ccc_buf *b, const ccart_param *q)
+{
+    ccc_buf_u8(b, q->kind);
+    ccc_buf_u8(b, q->size_B);
+    ccc_buf_u32(b, q->offset_B);
+    ccc_buf_u32(b, q->index);
+    ccc_buf_u64(b, (uint64_t)q->value);
+    ccc_buf_u32(b, q->expr);
+}
+
+/* What a load program computes. Its kernel by name: the number depends on what else is in the artifact. */
+static void put_load(ccc_buf *b, const ccart_target *t, uint32_t program)
+{
+    ccc_buf_u8(b, program != UINT32_MAX);
+    if (program == UINT32_MAX) return;
+    const ccart_program *p = &t->load[program];
+    for (uint32_t i = 0; i < p->n_nodes; i++) ccc_buf_str(b, t->kernel[p->node[i].kernel].name);
+    for (uint32_t i = 0; i < p->n_params; i++) put_param(b, &p->param[i]);
+    for (uint32_t i = 0; i < p->n_exprs; i++) {
+        ccc_buf_u32(b, p->expr[i].size_B);
+        ccc_buf_put(b, p->expr[i].code, p->expr[i].size_B);
+    }
+}
+
+/* Equal hashes: the same sources give the same bytes at the same places, so that weights on a device and prepared files can be shared. */
+static ccc_status layout_hash(ccart_target *t, ccc_err *err)
 {
     ccc_buf b = { 0 };
     for (uint32_t i = 0; i < t->n_weights; i++) {
@@ -118,11 +143,15 @@ static void layout_hash(ccart_target *t)
         ccc_buf_u64(&b, s->dst_B);
         ccc_buf_u64(&b, s->dst_size_B);
         ccc_buf_u32(&b, (uint32_t)s->row_group);
+        put_load(&b, t, s->load_program);
     }
+    ccc_buf_put(&b, t->constant, t->constant_B);
     XXH128_canonical_t c;
     XXH128_canonicalFromHash(&c, XXH3_128bits(b.data, b.size_B));
     memcpy(t->layout_hash, c.digest, 16);
+    bool failed = b.failed;
     ccc_buf_free(&b);
+    return failed ? nomem(err) : CCC_OK;
 }
 
 static ccc_status pack_one(packer *p, ccart_target *t, const pack_target *src, ccc_err *err)
@@ -138,8 +167,7 @@ static ccc_status pack_one(packer *p, ccart_target *t, const pack_target *src, c
         .counters_B = plan->counters_B, .arena_B = plan->arena_B,
     };
     CCC_TRY(pack_kernels(p, t, src, err));
-    layout_hash(t);
-    return CCC_OK;
+    return layout_hash(t, err);
 }
 
 ccc_status ccc_pack(ccc_buf *out, const ccc_graph *model, const ccc_config *config, const pack_target *targets, unsigned n_targets,

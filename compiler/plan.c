@@ -335,7 +335,9 @@ static ccc_status place_weights(plan_builder *b, const ccc_group_info *u, ccc_er
 {
     for (unsigned i = 0; i < u->n_reads; i++) {
         ccc_val v = ccc_view_base(b->g, u->read[i], NULL);
-        if (b->loc[v].kind || !ccc_is_weight_value(b->g, v)) continue;
+        bool weight = false;
+        if (!b->loc[v].kind) CCC_TRY(ccc_is_weight_value(&weight, b->g, v, err));
+        if (!weight) continue;
         const ccc_type *t = &b->g->value[v].type;
         uint32_t w;
         CCC_TRY(plan_weight(&w, b->plan, b->g, v, err));

@@ -237,28 +237,28 @@ uint32_t *ccc_graph_uses(const ccc_graph *g, ccc_arena *mem)
     return uses;
 }
 
-bool ccc_is_weight_value(const ccc_graph *g, ccc_val v)
+ccc_status ccc_is_weight_value(bool *is, const ccc_graph *g, ccc_val v, ccc_err *err)
 {
     const ccc_node *def = ccc_def(g, v);
-    if (!(ccc_ops[def->op].flags & CCC_WEIGHTY)) return false;
-    if (def->n_in == 0) return true;
-    bool *seen = calloc(g->n_nodes, sizeof *seen), all = seen != NULL;
+    *is = ccc_ops[def->op].flags & CCC_WEIGHTY;
+    if (!*is || def->n_in == 0) return CCC_OK;
+    bool *seen = calloc(g->n_nodes, sizeof *seen);
     ccc_nid *todo = malloc(g->n_nodes * sizeof *todo); /* each node enters once */
     uint32_t n_todo = 0;
-    if (!todo) all = false;
-    else todo[n_todo++] = g->value[v].def;
-    while (all && n_todo) {
+    if (seen && todo) todo[n_todo++] = g->value[v].def;
+    while (*is && n_todo) {
         const ccc_node *n = &g->node[todo[--n_todo]];
-        all = ccc_ops[n->op].flags & CCC_WEIGHTY;
-        for (unsigned i = 0; all && i < n->n_in; i++) {
+        *is = ccc_ops[n->op].flags & CCC_WEIGHTY;
+        for (unsigned i = 0; *is && i < n->n_in; i++) {
             ccc_nid d = g->value[n->in[i]].def;
             if (!seen[d]) todo[n_todo++] = d;
             seen[d] = true;
         }
     }
+    ccc_status status = seen && todo ? CCC_OK : ccc_nomem(err);
     free(seen);
     free(todo);
-    return all;
+    return status;
 }
 
 ccc_nid ccc_group_anchor(const ccc_graph *g, uint32_t group)

@@ -12,7 +12,7 @@ enum { MAX_PATH_SHOWN = 200 };
 
 static ccc_status read_whole(void **out, size_t *size_B, const char *path, ccc_err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe in place of a file must not block */;
     if (fd < 0) return ccc_fail(err, CCC_E_IO, "cannot open '%s': %s", path, strerror(errno));
     struct stat st;
     ccc_status status = CCC_OK;

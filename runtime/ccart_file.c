@@ -8,6 +8,7 @@
 #define XXH_STATIC_LINKING_ONLY /* for a hash state on the stack */
 #include <xxhash.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 typedef struct {
     uint32_t kind, index;
@@ -199,6 +200,7 @@ typedef struct {
     row row[CCART_MAX_CHUNKS];
     decoded *to;
     unsigned flags;
+    ZSTD_DCtx *zstd; /* made with the first packed chunk */
 } reader;
 
 static bool all_zero(const uint8_t *p, size_t n)
@@ -324,7 +326,9 @@ static ccc_status unpack(reader *r, const row *c, const uint8_t **out, ccc_err *
         return ccc_fail(err, CCC_E_NOMEM, "out of memory: a chunk of the artifact needs %llu bytes",
                         (unsigned long long)c->raw_B);
     r->to->chunk[r->to->n_chunks++] = to;
-    size_t n = ZSTD_decompress(to, (size_t)c->raw_B, from, (size_t)c->stored_B);
+    if (!r->zstd && !(r->zstd = ZSTD_createDCtx())) return ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is read");
+    size_t n = ZSTD_decompressDCtx(r->zstd, to, (size_t)c->raw_B, from, (size_t)c->stored_B);
+    if (ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation) return ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is read");
     if (ZSTD_isError(n) || n != c->raw_B)
         return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u cannot be unpacked", c->kind,
                         c->index);
@@ -414,6 +418,7 @@ ccc_status ccart_decode(ccart_file **out, const void *data, size_t size_B, unsig
     } else {
         *r = (reader){.data = data, .size_B = size_B, .to = to, .flags = flags};
         status = read_all(r, err);
+        ZSTD_freeDCtx(r->zstd);
     }
     free(r);
     if (status == CCC_OK) *out = &to->file;

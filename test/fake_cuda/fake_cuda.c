@@ -12,7 +12,7 @@
 
 #define API __attribute__((visibility("default")))
 enum { MAX_ALLOCATIONS = 65536, PAGE = 4096 };
-static const size_t range_B = (size_t)64 << 30, near_B = (size_t)4 << 40;
+static const size_t range_B = (size_t)64 << 30, near_B = (size_t)128 << 30;
 
 typedef struct {
     char *p;

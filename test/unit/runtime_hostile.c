@@ -2,6 +2,7 @@
  * each is refused by name. */
 #include "runtime_make.h"
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,4 +97,53 @@ Test(hostile, a_launch_without_end, .timeout = 20)
     cr_assert_eq(make(&x, &f, &err), CCC_E_CORRUPT);
     cr_assert(strstr(err.msg, "blocks"), "%s", err.msg);
     drop(&x);
+}
+
+/* Mappings of this process that are executable; *both: those that are writable as well. */
+static unsigned executable(unsigned *both)
+{
+    FILE *f = fopen("/proc/self/maps", "re");
+    char line[512], mode[8];
+    unsigned n = 0;
+    *both = 0;
+    cr_assert(f);
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "%*s %7s", mode) == 1 && strchr(mode, 'x')) n++, *both += strchr(mode, 'w') != NULL;
+    fclose(f);
+    return n;
+}
+
+Test(hostile, looking_maps_nothing_executable)
+{
+    ccart_file f;
+    parts x;
+    ccc_err err = {0};
+    host(&f);
+    unsigned both, both_before, before = executable(&both_before);
+    cr_assert(before > 0);
+    cr_assert_eq(make(&x, &f, &err), CCC_OK, "%s", err.msg);
+    cr_assert(executable(&both) > before && both == both_before, "a session maps its code, not writable");
+    drop(&x);
+    cr_assert_eq(executable(&both), before);
+
+    uint8_t *bytes;
+    size_t size_B;
+    char *json;
+    cccrt_artifact *a;
+    cccrt_device *d = make_device("cpu");
+    cccrt_open_args args = {.size_B = sizeof args, .allow_host_code = 1};
+    cccrt_memory memory = {.size_B = sizeof memory};
+    const char *target;
+    make_artifact(&bytes, &size_B);
+    before = executable(&both);
+    cr_assert_eq(cccrt_artifact_open_memory(&a, bytes, size_B, &args, &err), CCC_OK);
+    cr_assert_eq(cccrt_artifact_verify(a, &err), CCC_OK);
+    cr_assert_eq(cccrt_artifact_info(&json, a, &err), CCC_OK);
+    cr_assert_eq(cccrt_artifact_memory(&memory, a, "x86-64-v3", 1, &err), CCC_OK);
+    cr_assert_eq(cccrt_device_can_run(&target, d, a, &err), CCC_OK);
+    cr_assert_eq(executable(&both), before);
+    cccrt_free(json);
+    cccrt_artifact_close(a);
+    cccrt_device_close(d);
+    free(bytes);
 }
