@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Layers of a real model's size against torch in f32 on the same device, on the weights that ccc generated (random:SEED).
 
-Two layers with embedding and head: prefill of 33 and 257 tokens, decode steps of 1, 2, 7 and 33 sequences of odd lengths. With e the error of
+Two layers with embedding and head: prefill of 33 and 257 tokens, decode steps of 1, 2, 7, 8, 33 and 40 sequences of odd lengths. With e the error of
 ccc and d that of the same torch code in bf16, both against f32 in the Frobenius norm: e <= 1.5 d for the hidden state and the logits. Then the
 same steps again 100 times, eagerly, with full edges and unfused: the same bits. Weights come to torch through DLPack, as kernels read them.
 """
@@ -119,7 +119,7 @@ def cases(vocab):
     draw = lambda n: rng.integers(0, vocab, n).astype(np.int32)
     for n in (33, 257):
         yield f"prefill of {n}", [draw(n)], n
-    for batch in (1, 2, 7, 33):
+    for batch in (1, 2, 7, 8, 33, 40):
         yield f"decode of {batch}", [draw(2 + 2 * (i * 37 % 150 + (batch == 1) * 105)) for i in range(batch)], 1
 
 
@@ -185,16 +185,17 @@ def compare(args, tools, folder, open_variant):
 def same_bits(args, tools, kept, open_variant):
     for variant in ("eager", "full edges", "unfused"):
         artifact, weights = open_variant("plain" if variant == "eager" else variant)
+        graphs = "none" if variant == "eager" else "on-demand"
+        # an empty sequence, the padding of a graph, takes part in dividing the attention's work: eager steps of other sizes may differ
+        sizes = {artifact.model.sizes[i] for i in range(artifact.model.n_sizes)}
+        chosen = [k for k in kept if variant != "eager" or k[2] > 1 or len(k[1]) in sizes]
         other = [
             what
-            for what, tokens, last, ours in kept
-            if not equal(
-                ours,
-                Step(tools, artifact, weights, tokens, last, "none" if variant == "eager" else "on-demand").run(),
-            )
+            for what, tokens, last, ours in chosen
+            if not equal(ours, Step(tools, artifact, weights, tokens, last, graphs).run())
         ]
         row(
-            f"{args.shape} layers, {variant}, {len(kept)} steps",
+            f"{args.shape} layers, {variant}, {len(chosen)} steps",
             "same bits",
             "other bits: " + ", ".join(other) if other else "",
             not other,
