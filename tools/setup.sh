@@ -46,12 +46,15 @@ install_ptxas() {
     rm -rf "$tmp"
 }
 
-# build FOLDER [CMake options]
+# build FOLDER [CMake options]; quiet, unless it fails
 build() {
     local dir=$1
     shift
-    cmake -S "$ROOT" -B "$dir" -G Ninja "$@" >/dev/null
-    cmake --build "$dir"
+    mkdir -p "$dir"
+    if ! { cmake -S "$ROOT" -B "$dir" -G Ninja "$@" && cmake --build "$dir"; } >"$dir/build.log" 2>&1; then
+        tail -n 60 "$dir/build.log"
+        return 1
+    fi
 }
 
 # The default model: SmolLM2-135M-Instruct, weights and tokenizer in one GGUF file. Prints its path.
