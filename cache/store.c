@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
 #include "store.h"
@@ -168,6 +169,17 @@ ccc_status ccc_obj_read(ccc_buf *out, ccc_obj_header *h, const char *path, bool 
     return CCC_OK;
 }
 
+/* A hit is noted in the object's time of change, at most once an hour; a folder that cannot be written keeps
+ * no such notes. */
+static void stamp(const char *path)
+{
+    struct stat st;
+    struct timespec now;
+    if (stat(path, &st) || clock_gettime(CLOCK_REALTIME, &now)) return;
+    int64_t age_s = (int64_t)now.tv_sec - (int64_t)st.st_mtim.tv_sec;
+    if (age_s > CCC_STAMP_S || age_s < -CCC_STAMP_S) utimensat(AT_FDCWD, path, NULL, 0);
+}
+
 static ccc_status get(ccc_cache *c, const char *path, const ccc_factors *f, ccc_buf *out, bool *found,
                       ccc_err *err)
 {
@@ -189,6 +201,7 @@ static ccc_status get(ccc_cache *c, const char *path, const ccc_factors *f, ccc_
             h.payload_B + 1); /* with the 0 behind it */
     out->size_B = h.payload_B;
     *found = true;
+    stamp(path);
     return CCC_OK;
 }
 
@@ -248,7 +261,11 @@ static ccc_status put(ccc_cache *c, ccc_obj_path *p, const ccc_factors *f, const
     bool failed = head.failed || tmp.failed;
     int e = 0;
     if (!failed) {
-        e = make_folders(p->dir) ? write_object(p->file, tmp.data, &head, data, size_B) : errno;
+        for (int tries = 0; tries < 3 && (!tries || e == ENOENT);
+             tries++) { /* somebody may clear the cache just now */
+            strcpy(tmp.data + tmp.size_B - 6, "XXXXXX");
+            e = make_folders(p->dir) ? write_object(p->file, tmp.data, &head, data, size_B) : errno;
+        }
         if (e) ccc_cache_warn(c, "cannot write to the cache folder '%s': %s", p->dir, strerror(e));
     }
     ccc_buf_free(&head);

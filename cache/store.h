@@ -11,6 +11,11 @@ enum { CCC_OBJ_HEADER_B = 40, CCC_N_KINDS = 2 };
 #define CCC_OBJ_MAGIC "CCCOBJ1\n"
 #define CCC_OBJ_MAX_B (UINT64_C(1) << 30)
 #define CCC_TMP_PREFIX "tmp."
+enum {
+    CCC_STAMP_S =
+        3600, /* a hit renews an object's time of change when it is older than this: gc goes by it */
+    CCC_TMP_OLD_S = 3600 /* a temporary file that nobody changed for so long has lost its writer */
+};
 
 struct ccc_cache {
     char *dir;            /* without "/v1" */
@@ -33,4 +38,12 @@ typedef struct {
  */
 ccc_status ccc_obj_read(ccc_buf *out, ccc_obj_header *h, const char *path, bool *missing, const char **wrong,
                         ccc_err *err);
+
+/* Calls `file` with every object of a kind, in order of names; with temporaries, for them too. `prune`
+ * removes folders that are empty then. */
+typedef ccc_status ccc_obj_visit(ccc_cache *c, ccc_cache_kind kind, const char *path, const char *hex2,
+                                 const char *name, void *payload, ccc_err *err);
+ccc_status ccc_obj_walk(ccc_cache *c, ccc_cache_kind kind, bool temporaries, bool prune, ccc_obj_visit *file,
+                        void *payload, ccc_err *err);
+bool ccc_obj_is_temporary(const char *name);
 #endif

@@ -19,7 +19,7 @@ static bool is_hex(const char *s, size_t n)
 {
     return strspn(s, "0123456789abcdef") == n && s[n] == 0;
 }
-static bool is_temporary(const char *s)
+bool ccc_obj_is_temporary(const char *s)
 {
     return !strncmp(s, CCC_TMP_PREFIX, 4) && strlen(s) == 10;
 }
@@ -35,7 +35,7 @@ static ccc_status read_names(names *out, const char *path, bool temporaries, siz
     if (!d) return ccc_fail(err, CCC_E_IO, "cannot read the folder '%s': %s", path, strerror(errno));
     bool failed = false;
     for (struct dirent *e; !failed && (e = readdir(d));) {
-        if (!is_hex(e->d_name, hex) && !(temporaries && is_temporary(e->d_name))) continue;
+        if (!is_hex(e->d_name, hex) && !(temporaries && ccc_obj_is_temporary(e->d_name))) continue;
         if (out->n == out->cap) {
             size_t cap = out->cap ? 2 * out->cap : 64;
             void *more = realloc(out->name, cap * sizeof *out->name);
@@ -53,12 +53,8 @@ static ccc_status read_names(names *out, const char *path, bool temporaries, siz
     return CCC_OK;
 }
 
-/* Calls `file` with the folder (two hex digits) and name of every object, in order. */
-typedef ccc_status on_file(ccc_cache *c, ccc_cache_kind kind, const char *path, const char *hex2,
-                           const char *name, void *payload, ccc_err *err);
-
 static ccc_status walk_folder(ccc_cache *c, ccc_cache_kind kind, const char *path, const char *hex2,
-                              bool temporaries, on_file *file, void *payload, ccc_err *err)
+                              bool temporaries, ccc_obj_visit *file, void *payload, ccc_err *err)
 {
     names n = {0};
     ccc_status s = read_names(&n, path, temporaries, 30, err);
@@ -73,8 +69,8 @@ static ccc_status walk_folder(ccc_cache *c, ccc_cache_kind kind, const char *pat
     return s;
 }
 
-static ccc_status walk_kind(ccc_cache *c, ccc_cache_kind kind, bool clear, on_file *file, void *payload,
-                            ccc_err *err)
+ccc_status ccc_obj_walk(ccc_cache *c, ccc_cache_kind kind, bool temporaries, bool prune, ccc_obj_visit *file,
+                        void *payload, ccc_err *err)
 {
     names n = {0};
     ccc_buf base = {0};
@@ -85,11 +81,11 @@ static ccc_status walk_kind(ccc_cache *c, ccc_cache_kind kind, bool clear, on_fi
         ccc_buf p = {0};
         ccc_buf_printf(&p, "%s/%s", base.data, n.name[i]);
         s = p.failed ? ccc_fail(err, CCC_E_NOMEM, "out of memory")
-                     : walk_folder(c, kind, p.data, n.name[i], clear, file, payload, err);
-        if (s == CCC_OK && clear) rmdir(p.data);
+                     : walk_folder(c, kind, p.data, n.name[i], temporaries, file, payload, err);
+        if (s == CCC_OK && prune) rmdir(p.data);
         ccc_buf_free(&p);
     }
-    if (s == CCC_OK && clear) rmdir(base.data);
+    if (s == CCC_OK && prune) rmdir(base.data);
     ccc_buf_free(&base);
     free(n.name);
     return s;
@@ -161,8 +157,8 @@ static ccc_status list_one(ccc_cache *c, ccc_cache_kind kind, const char *path, 
 ccc_status ccc_cache_list(ccc_cache *c, bool check, ccc_cache_visit *visit, void *payload, ccc_err *err)
 {
     lister l = {check, visit, payload};
-    CCC_TRY(walk_kind(c, CCC_CACHE_KERNEL, false, list_one, &l, err));
-    return walk_kind(c, CCC_CACHE_ARTIFACT, false, list_one, &l, err);
+    CCC_TRY(ccc_obj_walk(c, CCC_CACHE_KERNEL, false, false, list_one, &l, err));
+    return ccc_obj_walk(c, CCC_CACHE_ARTIFACT, false, false, list_one, &l, err);
 }
 
 /* ---- clear --------------------------------------------------------------------------------------------- */
@@ -181,8 +177,8 @@ static ccc_status clear_one(ccc_cache *c, ccc_cache_kind kind, const char *path,
 ccc_status ccc_cache_clear(ccc_cache *c, uint64_t *freed_B, ccc_err *err)
 {
     *freed_B = 0;
-    CCC_TRY(walk_kind(c, CCC_CACHE_KERNEL, true, clear_one, freed_B, err));
-    CCC_TRY(walk_kind(c, CCC_CACHE_ARTIFACT, true, clear_one, freed_B, err));
+    CCC_TRY(ccc_obj_walk(c, CCC_CACHE_KERNEL, true, true, clear_one, freed_B, err));
+    CCC_TRY(ccc_obj_walk(c, CCC_CACHE_ARTIFACT, true, true, clear_one, freed_B, err));
     ccc_buf v1 = {0};
     ccc_buf_printf(&v1, "%s/v1", c->dir);
     ccc_status s = v1.failed ? ccc_fail(err, CCC_E_NOMEM, "out of memory") : CCC_OK;

@@ -10,7 +10,7 @@ int main(int argc, char **argv)
         { "opt", cmd_opt, "run passes on the text form of a graph" },
         { "eval", cmd_eval, "run the reference evaluator on a graph" },
         { "inspect", cmd_inspect, "what is in an artifact" },
-        { "cache", cmd_cache, "list, verify or clear the cache" },
+        { "cache", cmd_cache, "list, verify, shrink or clear the cache" },
         { 0 },
     };
     return command_main("ccc", "An ahead-of-time compiler for LLM inference.", CCC_VERSION, table, argc, argv);

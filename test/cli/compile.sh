@@ -15,6 +15,7 @@ try ccc compile $M/tiny -o d.ccart $small --cache-dir elsewhere
 cmp a.ccart d.ccart >differ; echo "from a graph and from its folder: cmp says $?"
 ccc compile $M/tiny -o f.ccart $small --max-model-len 64
 cmp f.ccart $F/cpu.ccart && echo the same again
+ccc cache gc --max-size 1T --cache-dir elsewhere | sed "s/, [0-9]* bytes/, N bytes/"
 try ccc cache list --cache-dir nowhere
 ccc cache list --cache-dir elsewhere | tail -1 | sed 's/[0-9]* bytes/N bytes/'
 ccc cache verify --cache-dir elsewhere | tail -1 | sed 's/[0-9]* bytes/N bytes/'

@@ -31,6 +31,9 @@ try ccc eval a.ir --seed x
 try ccc inspect
 try ccc cache
 try ccc cache frobnicate
+try ccc cache gc
+try ccc cache gc --max-size 12x
+try ccc cache list --max-size 1K
 try cccrt frobnicate
 try cccrt info
 try cccrt info a b

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "../../cache/cache.h"
 
@@ -269,4 +270,55 @@ Test(cache, list_and_clear_touch_our_objects_alone)
     cr_expect_eq(access(own, F_OK), 0);
     cr_expect_not(get("thing", 1, ""));
     unlink(own);
+}
+
+/* ---- gc */
+static void used(const char *name, int64_t n, int hours_ago)
+{
+    char path[200];
+    struct timespec t[2] = {{.tv_sec = time(NULL) - hours_ago * 3600}, {.tv_sec = time(NULL) - hours_ago * 3600}};
+    path_of(name, n, path);
+    cr_assert_eq(utimensat(AT_FDCWD, path, t, 0), 0);
+}
+
+Test(cache, gc_takes_what_was_not_used_for_longest)
+{
+    uint64_t freed_B, left_B, all_B;
+    for (int64_t i = 0; i < 6; i++) put("x", i, "a payload");
+    for (int64_t i = 0; i < 6; i++) used("x", i, 10 + (int)i);
+    cr_expect(get("x", 5, "a payload")); /* the oldest is used now */
+    cr_assert_eq(ccc_cache_gc(cache, UINT64_MAX, &freed_B, &all_B, &err), CCC_OK);
+    cr_expect_eq(freed_B, 0);
+    cr_assert_eq(ccc_cache_gc(cache, all_B / 2, &freed_B, &left_B, &err), CCC_OK);
+    cr_expect(left_B == all_B / 2 && freed_B == all_B - left_B);
+    for (int64_t i = 0; i < 6; i++) cr_expect_eq(get("x", i, "a payload"), i < 2 || i == 5, "object %d", (int)i);
+    cr_assert_eq(ccc_cache_gc(cache, 0, &freed_B, &left_B, &err), CCC_OK);
+    cr_expect_eq(left_B, 0);
+    cr_expect_not(get("x", 0, ""));
+}
+
+Test(cache, gc_takes_files_of_dead_writers_alone)
+{
+    char path[200], old[260], young[260], foreign[260];
+    uint64_t freed_B, left_B;
+    put("x", 1, "payload");
+    path_of("x", 1, path);
+    *strrchr(path, '/') = 0;
+    snprintf(old, sizeof old, "%s/tmp.abcdef", path);
+    snprintf(young, sizeof young, "%s/tmp.ghijkl", path);
+    snprintf(foreign, sizeof foreign, "%s/notes.txt", path);
+    const char *const all[] = {old, young, foreign};
+    for (int i = 0; i < 3; i++) {
+        FILE *f = fopen(all[i], "w");
+        cr_assert(f && fputs("half", f) >= 0 && fclose(f) == 0);
+    }
+    struct timespec t[2] = {{.tv_sec = time(NULL) - 8000}, {.tv_sec = time(NULL) - 8000}};
+    cr_assert_eq(utimensat(AT_FDCWD, old, t, 0), 0);
+    cr_assert_eq(utimensat(AT_FDCWD, foreign, t, 0), 0);
+    cr_assert_eq(ccc_cache_gc(cache, 0, &freed_B, &left_B, &err), CCC_OK);
+    cr_expect_neq(access(old, F_OK), 0);
+    cr_expect_eq(access(young, F_OK), 0);
+    cr_expect_eq(access(foreign, F_OK), 0);
+    unlink(young);
+    unlink(foreign);
 }
