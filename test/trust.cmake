@@ -41,3 +41,9 @@ else()
     set(fault_every 5) # all of them, by hand: 1
 endif()
 trust_test(trust-faults faults ${trust_out}/tiny.ccart ${trust_dir}/models/tiny ${trust_out}/faults ${fault_every})
+
+# ---- a fleet with one cache
+add_executable(fleet fleet/fleet.c)
+target_link_libraries(fleet PRIVATE ccc_cache ccc_flags)
+add_test(NAME trust-fleet COMMAND fleet ${trust_out}/fleet 200)
+add_test(NAME trust-fleet-compile COMMAND ${trust_dir}/fleet/compile $<TARGET_FILE:ccc_program> ${trust_dir}/models ${trust_out}/fleet-compile 10)
