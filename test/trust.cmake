@@ -47,3 +47,7 @@ add_executable(fleet fleet/fleet.c)
 target_link_libraries(fleet PRIVATE ccc_cache ccc_flags)
 add_test(NAME trust-fleet COMMAND fleet ${trust_out}/fleet 200)
 add_test(NAME trust-fleet-compile COMMAND ${trust_dir}/fleet/compile $<TARGET_FILE:ccc_program> ${trust_dir}/models ${trust_out}/fleet-compile 10)
+
+# ---- promises to programs and files that exist
+ccc_unit_test(unit-runtime-abi "cccrt_static" unit/runtime_abi.c fuzz/seal.c)
+target_compile_definitions(unit-runtime-abi PRIVATE FIXTURE="${trust_dir}/fixtures/v1.0.ccart" LOGITS_OF_1_0=0xc2bb420d3673842ull)
