@@ -246,7 +246,7 @@ static ccc_status step(cccrt_session *s, const cccrt_step_args *a, void *stream,
             err, CCC_E_ARG,
             "host arrays cannot be given while the stream is captured; a replay would copy other numbers");
     if (size >= 0 && !s->graph[size] && !capturing) CCC_TRY(rt_session_graph(s, (uint32_t)size, stream, err));
-    bool graph = size >= 0 && s->graph[size];
+    bool graph = size >= 0 && s->graph[size] && !capturing; /* a graph cannot be replayed into a capture */
     const ccart_program *p = n.decode ? rt_program_for(s, CCART_MODE_DECODE, n.T) : NULL;
     if (!p) p = rt_program_for(s, CCART_MODE_MIXED, n.T);
     if (!graph && !p)
