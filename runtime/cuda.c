@@ -147,7 +147,11 @@ static ccc_status event_record(cccrt_device *d, void *event, void *stream, ccc_e
 
 static ccc_status event_wait(cccrt_device *d, void *event, ccc_err *err)
 {
-    RT_CU(rt_cuda_of(d), "wait for the device", event_synchronize(event));
+    rt_cuda *c = rt_cuda_of(d);
+    cu_result r = c->cu.event_query(event);
+    if (r == 0) return CCC_OK; /* mostly it is long past: no need to synchronise */
+    if (r != CU_NOT_READY) return rt_cuda_fail(c, r, "wait for the device", err);
+    RT_CU(c, "wait for the device", event_synchronize(event));
     return CCC_OK;
 }
 

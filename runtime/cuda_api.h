@@ -18,7 +18,7 @@ typedef struct cu_exec_s *cu_exec;
 typedef unsigned long long cu_ptr;
 
 enum { /* results */
-    CU_INVALID_VALUE = 1, CU_OUT_OF_MEMORY = 2, CU_ECC = 214, CU_ILLEGAL_ADDRESS = 700, CU_LAUNCH_TIMEOUT = 702, CU_CONTEXT_DESTROYED = 709,
+    CU_INVALID_VALUE = 1, CU_OUT_OF_MEMORY = 2, CU_NOT_READY = 600, CU_ECC = 214, CU_ILLEGAL_ADDRESS = 700, CU_LAUNCH_TIMEOUT = 702, CU_CONTEXT_DESTROYED = 709,
     CU_ASSERT = 710, CU_HARDWARE_STACK = 714, CU_ILLEGAL_INSTRUCTION = 715, CU_MISALIGNED = 716, CU_ADDRESS_SPACE = 717, CU_INVALID_PC = 718,
     CU_LAUNCH_FAILED = 719, CU_CAPTURE_IMPLICIT = 906, CU_UNKNOWN = 999
 };
@@ -75,6 +75,7 @@ typedef struct { unsigned type; unsigned sm_count; } cu_affinity;
     X(event_new, cuEventCreate, (cu_event *e, unsigned flags))                                                                   \
     X(event_free, cuEventDestroy_v2, (cu_event e))                                                                               \
     X(event_record, cuEventRecord, (cu_event e, cu_stream s))                                                                    \
+    X(event_query, cuEventQuery, (cu_event e))                                                                                   \
     X(event_synchronize, cuEventSynchronize, (cu_event e))                                                                       \
     X(event_ms, cuEventElapsedTime, (float *ms, cu_event from, cu_event to))                                                     \
     X(module_load, cuModuleLoadDataEx, (cu_module *m, const void *image, unsigned n, int *options, void **values))               \

@@ -42,6 +42,19 @@ else()
 endif()
 trust_test(trust-faults faults ${trust_out}/tiny.ccart ${trust_dir}/models/tiny ${trust_out}/faults ${fault_every})
 
+# ---- threads, and a process that lives long
+add_executable(threads threads/threads.c fault/shim.c)
+if(CCC_SANITIZE OR CCC_TSAN)
+    target_compile_definitions(threads PRIVATE SHIM_WRAP_MALLOC)
+endif()
+target_link_options(threads PRIVATE ${fault_calls} LINKER:--no-as-needed)
+target_link_libraries(threads PRIVATE cccrt_static fake_cuda Threads::Threads ccc_flags)
+if(CCC_SANITIZE OR CCC_TSAN)
+    trust_test(trust-threads threads ${trust_out}/tiny.ccart 100)
+else()
+    trust_test(trust-threads threads ${trust_out}/tiny.ccart 1000)
+endif()
+
 # ---- a fleet with one cache
 add_executable(fleet fleet/fleet.c)
 target_link_libraries(fleet PRIVATE ccc_cache ccc_flags)

@@ -51,7 +51,7 @@ build() {
     local dir=$1
     shift
     mkdir -p "$dir"
-    if ! { cmake -S "$ROOT" -B "$dir" -G Ninja "$@" && cmake --build "$dir"; } >"$dir/build.log" 2>&1; then
+    if ! { cmake -S "$ROOT" -B "$dir" -G Ninja "$@" && cmake --build "$dir" ${TARGETS:+--target $TARGETS}; } >"$dir/build.log" 2>&1; then
         tail -n 60 "$dir/build.log"
         return 1
     fi

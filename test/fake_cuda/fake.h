@@ -17,7 +17,6 @@ enum {
     NOT_FOUND = 500,
     INVALID_HANDLE = 400,
     INVALID_IMAGE = 200,
-    NOT_READY = 600,
     INITIAL_SHARED_B = 48 << 10
 };
 typedef enum { H_MODULE = 1, H_FUNCTION, H_STREAM, H_EVENT, H_GRAPH, H_NODE, H_EXEC } handle_kind;

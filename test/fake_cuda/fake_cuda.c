@@ -118,9 +118,32 @@ void fake_log_pointer(uint64_t p)
     else fake_log(fake_ours(p) ? " WILD" : p ? " host" : " null");
 }
 
+/* Calls so far whose name has `part` in it. */
+static struct {
+    const char *name;
+    unsigned long n;
+} counts[128];
+API unsigned long fake_count(const char *part);
+API unsigned long fake_count(const char *part)
+{
+    unsigned long n = 0;
+    for (unsigned i = 0; i < sizeof counts / sizeof *counts && counts[i].name; i++)
+        if (strstr(counts[i].name, part)) n += counts[i].n;
+    return n;
+}
+
+static void count(const char *name) /* names are literals: one address each */
+{
+    unsigned i = 0;
+    while (i < sizeof counts / sizeof *counts - 1 && counts[i].name && counts[i].name != name) i++;
+    counts[i].name = name;
+    counts[i].n++;
+}
+
 cu_result fake_begin(const char *name, bool needs_context)
 {
     pthread_mutex_lock(&fake.lock);
+    count(name);
     look();
     fake_log("%s", name);
     fake.line_open = true;
@@ -483,6 +506,12 @@ API cu_result cuEventRecord(cu_event e, cu_stream s)
     fake_log(" event%u", ((handle *)(void *)e)->number);
     log_stream(s);
     return fake_end(0);
+}
+
+API cu_result cuEventQuery(cu_event e)
+{
+    BEGIN(cuEventQuery);
+    return fake_end(fake_is(e, H_EVENT) ? 0 : INVALID_HANDLE);
 }
 
 API cu_result cuEventSynchronize(cu_event e)

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 static _Atomic(shim_fault) armed;
-static atomic_long left, live;
+static atomic_long left, live, allocations;
 static atomic_bool happened;
 static const char *_Atomic what = "";
 
@@ -40,6 +40,11 @@ const char *shim_what(void)
 long shim_live(void)
 {
     return atomic_load(&live);
+}
+
+long shim_allocations(void)
+{
+    return atomic_load(&allocations);
 }
 
 static bool now(shim_fault fault, const char *name)
@@ -79,6 +84,7 @@ static void *counted(void *p)
 
 static bool refused(const char *name)
 {
+    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
     if (!now(SHIM_MEMORY, name)) return false;
     errno = ENOMEM;
     return true;

@@ -17,5 +17,6 @@ typedef enum {
 void shim_arm(shim_fault fault, long n); /* n from 1 */
 bool shim_disarm(void);                  /* did it happen? */
 const char *shim_what(void);             /* the call that failed */
-long shim_live(void);                    /* allocations not freed yet, descriptors not closed yet */
+long shim_live(void);                    /* allocations not freed yet, descriptors not closed yet, mappings */
+long shim_allocations(void);             /* so far */
 #endif

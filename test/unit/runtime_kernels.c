@@ -9,7 +9,7 @@ typedef struct {
     void *scratch;
 } host_ctx;
 #ifdef __clang__
-#define AS_WRITTEN optnone
+#define AS_WRITTEN optnone, disable_sanitizer_instrumentation
 #else
 #define AS_WRITTEN optimize("O1", "no-tree-loop-distribute-patterns", "no-stack-protector")
 #endif

@@ -1,0 +1,230 @@
+/* One process that holds libcccrt for long and from several threads: threads TINY.ccart.
+ *   Two sessions over the same weights step from two threads: each has the bits that it has alone.
+ *   1000 steps allocate nothing, map nothing, and on the fake driver synchronise nothing.
+ *   Everything opened and closed 1000 times: no growth of memory, descriptors or mappings.
+ *   A child process that was forked after opening gets a clear error, and may close what it inherited. */
+#define _GNU_SOURCE
+#include "../../runtime/cccrt.h"
+#include "../fault/shim.h"
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+unsigned long fake_count(const char *part);
+enum { VOCAB = 101, TOKENS = 40, BLOCK = 16, PARALLEL_ROUNDS = 6, STEPS = 1000, OPENINGS = 1000, WARM = 8 };
+static const char *path;
+static ccc_err err;
+typedef struct {
+    cccrt_artifact *a;
+    cccrt_device *d;
+    cccrt_weights *w;
+    cccrt_kv_cache *kv;
+    cccrt_session *s;
+} all;
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "threads: %s: %s\n", what, err.msg);
+    _exit(1);
+}
+
+static void open_all(all *x, const char *kind, int n_threads)
+{
+    cccrt_open_args open = {.size_B = sizeof open, .allow_host_code = 1};
+    cccrt_device_args device = {.size_B = sizeof device, .kind = kind, .n_threads = n_threads};
+    cccrt_weights_args random = {.size_B = sizeof random, .random = 1, .seed = 3};
+    cccrt_session_args session = {.size_B = sizeof session};
+    if (cccrt_artifact_open(&x->a, path, &open, &err) || cccrt_device_open(&x->d, &device, &err) ||
+        cccrt_weights_attach(&x->w, x->a, x->d, &random, &err) || cccrt_kv_alloc(&x->kv, x->a, x->d, 8, &err))
+        fail("open");
+    session.kv = cccrt_kv_describe(x->kv);
+    if (cccrt_session_create(&x->s, x->a, x->w, &session, &err)) fail("session");
+}
+
+static void close_all(all *x)
+{
+    cccrt_session_close(x->s);
+    cccrt_kv_close(x->kv);
+    cccrt_weights_close(x->w);
+    cccrt_device_close(x->d);
+    cccrt_artifact_close(x->a);
+}
+
+/* ---- a sequence: one token after the other, each the one that came out before; every bit of every logit is
+ * folded into a sum */
+static ccc_status decode(cccrt_session *s, int32_t id, int64_t at, int32_t *next, float logits[VOCAB],
+                         ccc_err *e)
+{
+    int32_t starts[] = {0, 1}, len = (int32_t)at + 1, table[] = {3, 1, 2, 0}, row = 0;
+    int64_t slot = (int64_t)table[at / BLOCK] * BLOCK + at % BLOCK;
+    cccrt_step_args g = {.size_B = sizeof g,
+                         .n_tokens = 1,
+                         .n_seqs = 1,
+                         .n_logits = 1,
+                         .max_query_len = 1,
+                         .token_ids = &id,
+                         .positions = &at,
+                         .query_start_loc = starts,
+                         .seq_lens = &len,
+                         .block_table = table,
+                         .block_table_stride = 4,
+                         .slot_mapping = &slot,
+                         .logits_indices = &row};
+    CCC_TRY(cccrt_step(s, &g, NULL, e));
+    if (!next) return CCC_OK;
+    CCC_TRY(cccrt_session_read(s, "logits", logits, 0, VOCAB * sizeof *logits, NULL, e));
+    return cccrt_session_read(s, "next_tokens", next, 0, sizeof *next, NULL, e);
+}
+
+static uint64_t sequence(cccrt_session *s, int32_t first)
+{
+    float logits[VOCAB];
+    uint32_t bits[VOCAB];
+    uint64_t sum = 1;
+    ccc_err e = {0};
+    int32_t id = first;
+    for (int64_t at = 0; at < TOKENS; at++) {
+        if (decode(s, id, at, &id, logits, &e) != CCC_OK) {
+            fprintf(stderr, "threads: %s\n", e.msg);
+            return 0;
+        }
+        memcpy(bits, logits, sizeof bits);
+        for (int i = 0; i < VOCAB; i++) sum = (sum ^ bits[i]) * 0x100000001b3u;
+        id = (id + first + (int32_t)at) % VOCAB;
+    }
+    return sum;
+}
+
+typedef struct {
+    const all *x;
+    int32_t first;
+    uint64_t want;
+    int wrong;
+} worker;
+
+static void *work(void *arg)
+{
+    worker *w = arg;
+    ccc_err e = {0};
+    cccrt_kv_cache *kv = NULL;
+    cccrt_session *s = NULL;
+    cccrt_session_args g = {.size_B = sizeof g};
+    if (cccrt_kv_alloc(&kv, w->x->a, w->x->d, 4, &e) != CCC_OK) return w->wrong++, NULL;
+    g.kv = cccrt_kv_describe(kv);
+    if (cccrt_session_create(&s, w->x->a, w->x->w, &g, &e) != CCC_OK) w->wrong++;
+    for (int i = 0; s && i < PARALLEL_ROUNDS; i++) w->wrong += sequence(s, w->first) != w->want;
+    cccrt_session_close(s);
+    cccrt_kv_close(kv);
+    return NULL;
+}
+
+static void side_by_side(void)
+{
+    all x;
+    pthread_t thread[2];
+    open_all(&x, "cpu", 2);
+    worker w[2] = {{&x, 5, sequence(x.s, 5), 0}, {&x, 9, sequence(x.s, 9), 0}};
+    if (!w[0].want || w[0].want == w[1].want) fail("two sequences that do not differ show nothing");
+    for (int i = 0; i < 2; i++)
+        if (pthread_create(&thread[i], NULL, work, &w[i])) fail("thread");
+    for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
+    if (w[0].wrong || w[1].wrong) fail("a session has other bits beside another one");
+    close_all(&x);
+}
+
+/* ---- nothing per step */
+static void steady(const char *kind)
+{
+    static const char *const never[] = {"Synchronize", "Alloc", "Free",       "Create",
+                                        "Destroy",     "Load",  "Instantiate"};
+    unsigned long before[sizeof never / sizeof *never];
+    all x;
+    open_all(&x, kind, 2);
+    for (int64_t i = 0; i < WARM; i++)
+        if (decode(x.s, 1, i, NULL, NULL, &err) || cccrt_advance(x.s, 1, NULL, &err)) fail("step");
+    for (unsigned i = 0; i < sizeof never / sizeof *never; i++) before[i] = fake_count(never[i]);
+    long allocations = shim_allocations(), live = shim_live();
+    for (int64_t i = 0; i < STEPS; i++)
+        if (decode(x.s, (int32_t)(i % VOCAB), i % TOKENS, NULL, NULL, &err) ||
+            cccrt_advance(x.s, 1, NULL, &err))
+            fail("step");
+    if (shim_allocations() != allocations || shim_live() != live) fail("a step allocates");
+    for (unsigned i = 0; i < sizeof never / sizeof *never; i++)
+        if (fake_count(never[i]) != before[i]) fail(never[i]);
+    close_all(&x);
+}
+
+/* ---- open and close */
+static unsigned entries(const char *file)
+{
+    FILE *f = fopen(file, "re");
+    unsigned n = 0;
+    for (int c; f && (c = fgetc(f)) != EOF;) n += c == '\n';
+    if (f) fclose(f);
+    return n;
+}
+
+static void often(const char *kind, int times)
+{
+    all x;
+    long live = 0;
+    unsigned maps = 0;
+    for (int i = 0; i < times; i++) {
+        open_all(&x, kind, 2);
+        if (decode(x.s, 1, 0, NULL, NULL, &err)) fail("step");
+        close_all(&x);
+        if (i == WARM) live = shim_live(), maps = entries("/proc/self/maps");
+    }
+    if (strcmp(kind, "cpu") == 0 && shim_live() != live)
+        fail("opening and closing leaves something"); /* the fake driver keeps what died, to know it again */
+#ifdef SHIM_WRAP_MALLOC
+    (void)maps; /* sanitizers map memory as they like */
+#else
+    if (entries("/proc/self/maps") > maps + 8) fail("opening and closing leaves mappings");
+#endif
+}
+
+/* ---- fork */
+static void forked(const char *kind)
+{
+    all x;
+    open_all(&x, kind, 2);
+    pid_t pid = fork();
+    if (!pid) {
+        cccrt_weights_args random = {.size_B = sizeof random, .random = 1};
+        cccrt_weights *w = NULL;
+        int32_t next;
+        float logits[VOCAB];
+        bool refused = decode(x.s, 1, 0, &next, logits, &err) == CCC_E_DEVICE && strstr(err.msg, "fork") &&
+                       cccrt_advance(x.s, 1, NULL, &err) == CCC_E_DEVICE &&
+                       cccrt_weights_attach(&w, x.a, x.d, &random, &err) == CCC_E_DEVICE &&
+                       cccrt_check(x.s, NULL, &err) == CCC_E_DEVICE &&
+                       cccrt_device_synchronize(x.d, &err) == CCC_E_DEVICE;
+        close_all(&x);
+        _exit(refused ? 0 : 1);
+    }
+    int status;
+    if (waitpid(pid, &status, 0) != pid || status) fail("a child process uses its parent's device");
+    if (!sequence(x.s, 4)) fail("the parent is disturbed by its child");
+    close_all(&x);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) return 2;
+    path = argv[1];
+    int openings = argc > 2 ? atoi(argv[2]) : OPENINGS;
+    forked("cpu"); /* before there are other threads */
+    forked("cuda");
+    side_by_side();
+    steady("cpu");
+    steady("cuda");
+    often("cpu", openings);
+    often("cuda", openings / 10);
+    printf("threads: all is well, %d times\n", openings);
+    return 0;
+}
