@@ -25,9 +25,9 @@ static const struct {
 };
 static long every = 1;
 
-static int complain(const char *op, const char *fault, long n, const char *what, const char *detail)
+static int complain(const char *name, const char *fault, long n, const char *what, const char *detail)
 {
-    fprintf(stderr, "faults: %s, %s %ld (%s): %s: %s\n", op, fault, n, shim_what(), what, detail);
+    fprintf(stderr, "faults: %s, %s %ld (%s): %s: %s\n", name, fault, n, shim_what(), what, detail);
     return 1;
 }
 
