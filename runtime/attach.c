@@ -169,7 +169,7 @@ static ccc_status retire(stream *s, uint32_t end, ccc_err *err)
 static ccc_status pump(stream *s, ccc_err *err)
 {
     cccrt_device *d = s->a->w->code->device;
-    uint32_t half = (s->n_slots + 1) / 2;
+    uint32_t in_flight = s->n_slots < 3 ? 1 : s->n_slots / 3; /* copies keep the bus busy; all other slots are the readers' */
     for (uint32_t i = 0; i < s->n_pieces; i++) {
         pthread_mutex_lock(&s->lock);
         while (!s->ready[i] && !s->stop) pthread_cond_wait(&s->changed, &s->lock);
@@ -179,7 +179,7 @@ static ccc_status pump(stream *s, ccc_err *err)
         CCC_TRY(issue(s, i, err));
         if (s->in_place) continue;
         CCC_TRY(d->backend->event_record(d, s->event[i % s->n_slots], s->a->args->stream, err));
-        if (i + 1 > half) CCC_TRY(retire(s, i + 1 - half, err));
+        if (i + 1 > in_flight) CCC_TRY(retire(s, i + 1 - in_flight, err));
     }
     return CCC_OK;
 }

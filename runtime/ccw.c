@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#define XXH_STATIC_LINKING_ONLY /* XXH3_state_t on the stack */
 #include <xxhash.h>
 
 enum {
@@ -19,7 +20,8 @@ enum {
     DATA_ALIGN_B = 4096,
     MAJOR = 1,
     MINOR = 0,
-    MAX_BLOCKS = 1 << 24
+    MAX_BLOCKS = 1 << 24,
+    CHUNK_B = 256 << 10
 };
 static const char magic[8] = {'\x89', 'C', 'C', 'W', '\r', '\n', '\x1a', '\n'};
 
@@ -133,11 +135,18 @@ uint32_t rt_ccw_block_size(const rt_ccw *c, uint32_t block)
 
 ccc_status rt_ccw_read(const rt_ccw *c, uint32_t block, void *dst, ccc_err *err)
 {
-    uint8_t sum[HASH_B];
     uint32_t n = rt_ccw_block_size(c, block);
-    CCC_TRY(read_at(c->fd, dst, n, c->data_at_B + (uint64_t)block * c->block_B, err));
-    digest(sum, dst, n);
-    if (memcmp(sum, c->hash + (size_t)block * HASH_B, HASH_B) != 0)
+    uint64_t at_B = c->data_at_B + (uint64_t)block * c->block_B;
+    XXH3_state_t state;
+    XXH128_canonical_t sum;
+    XXH3_128bits_reset(&state);
+    for (uint32_t done = 0, size; done < n; done += size) { /* hashed while the bytes are still in this core's cache */
+        size = n - done < CHUNK_B ? n - done : CHUNK_B;
+        CCC_TRY(read_at(c->fd, (char *)dst + done, size, at_B + done, err));
+        XXH3_128bits_update(&state, (char *)dst + done, size);
+    }
+    XXH128_canonicalFromHash(&sum, XXH3_128bits_digest(&state));
+    if (memcmp(sum.digest, c->hash + (size_t)block * HASH_B, HASH_B) != 0)
         return ccc_fail(err, CCC_E_CORRUPT, "prepared weights are damaged: block %u does not match its hash",
                         block);
     return CCC_OK;
