@@ -185,6 +185,28 @@ void fake_kill(void *h)
     ((handle *)h)->dead = true;
 }
 
+/* Forgets what is dead, so that a process may go on for ever; with it goes the knowledge of stale addresses. */
+API void fake_forget(void);
+API void fake_forget(void)
+{
+    handle **at = &fake.handles;
+    pthread_mutex_lock(&fake.lock);
+    while (*at) {
+        handle *h = *at;
+        bool part = h->kind == H_FUNCTION || h->kind == H_NODE; /* they have no end of their own */
+        if (!h->dead && !part) {
+            at = &h->next;
+            continue;
+        }
+        *at = h->next;
+        free(h);
+    }
+    unsigned live = 0;
+    for (unsigned i = 0; i < fake.n_allocations; i++) live += fake.allocation[i].live;
+    if (!live) fake.n_allocations = 0, fake.used_B = 0;
+    pthread_mutex_unlock(&fake.lock);
+}
+
 __attribute__((destructor)) static void at_exit(void)
 {
     static const char *const names[] = {"",       "modules", "", "streams",
