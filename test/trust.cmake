@@ -95,3 +95,13 @@ add_test(NAME trust-fleet-compile COMMAND ${trust_dir}/fleet/compile $<TARGET_FI
 # ---- promises to programs and files that exist
 ccc_unit_test(unit-runtime-abi "cccrt_static" unit/runtime_abi.c fuzz/seal.c)
 target_compile_definitions(unit-runtime-abi PRIVATE FIXTURE="${trust_dir}/fixtures/v1.0.ccart" LOGITS_OF_1_0=0xc2bb420d3673842ull)
+
+# ---- the smallest image
+if(NOT CCC_SANITIZE AND NOT CCC_TSAN AND CMAKE_SYSTEM_PROCESSOR STREQUAL x86_64)
+    foreach(name IN ITEMS jail try)
+        add_executable(image-${name} image/${name}.c)
+        target_link_libraries(image-${name} PRIVATE ccc_flags)
+    endforeach()
+    trust_test(trust-image ${trust_dir}/image/run ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${CMAKE_LIBRARY_OUTPUT_DIRECTORY} ${trust_out}/tiny.ccart ${trust_out}/image)
+    set_tests_properties(trust-image PROPERTIES SKIP_RETURN_CODE 77)
+endif()
