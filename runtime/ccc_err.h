@@ -43,6 +43,8 @@ static ccc_status ccc_fail(ccc_err *err, ccc_status code, const char *fmt, ...)
         err->line = err->col = 0;
         vsnprintf(err->msg, sizeof err->msg, fmt, ap);
         va_end(ap);
+        for (char *p = err->msg; *p; p++) /* names come from files: one line, and nothing that a terminal obeys */
+            if ((unsigned char)*p < ' ' || *p == 0x7f) *p = '?';
     }
     return code;
 }

@@ -41,6 +41,13 @@ static ccc_status expr_index(const place *w, uint32_t e, bool node, ccc_err *err
     return CCC_OK;
 }
 
+/* Names are shown to people: nothing that a terminal obeys. */
+static bool printable(const char *s)
+{
+    while (*s && (unsigned char)*s >= ' ' && *s != 0x7f) s++;
+    return !*s;
+}
+
 /* ---- kernels */
 static ccc_status module_index(const ccart_target *t, const ccart_kernel *k, uint32_t m, uint32_t kind,
                                ccc_err *err)
@@ -344,9 +351,22 @@ static ccc_status check_io(const ccart_target *t, const ccart_io *io, uint32_t n
     return CCC_OK;
 }
 
+static ccc_status check_names(const ccart_target *t, ccc_err *err)
+{
+    bool fine = *t->name && printable(t->name);
+    for (uint32_t i = 0; fine && i < t->n_kernels; i++)
+        fine = printable(t->kernel[i].name) && printable(t->kernel[i].symbol);
+    for (uint32_t i = 0; fine && i < t->n_weights; i++) fine = printable(t->weight[i].name);
+    for (uint32_t i = 0; fine && i < t->n_segments; i++) fine = printable(t->segment[i].source);
+    for (uint32_t i = 0; fine && i < t->n_in; i++) fine = printable(t->in[i].name);
+    for (uint32_t i = 0; fine && i < t->n_out; i++) fine = printable(t->out[i].name);
+    if (!fine) BAD("target '%s' has a name that cannot be printed, or none", t->name);
+    return CCC_OK;
+}
+
 static ccc_status check_target(const ccart_file *f, const ccart_target *t, ccc_err *err)
 {
-    if (!*t->name) BAD("a target has no name");
+    CCC_TRY(check_names(t, err));
     if (t->kind != CCART_TARGET_CUDA && t->kind != CCART_TARGET_HOST)
         return ccc_fail(err, CCC_E_VERSION, "target %s: its kind %u is not known to this version", t->name,
                         t->kind);

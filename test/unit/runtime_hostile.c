@@ -147,3 +147,18 @@ Test(hostile, looking_maps_nothing_executable)
     cccrt_device_close(d);
     free(bytes);
 }
+
+Test(hostile, names_that_a_terminal_obeys)
+{
+    ccc_err err = {0};
+    for (int i = 0; i < 6; i++) {
+        ccart_file f;
+        ccart_target *t = host(&f);
+        const char **name[] = {&t->name,           &t->kernel[0].name,    &t->kernel[0].symbol,
+                               &t->weight[0].name, &t->segment[0].source, &t->in[0].name};
+        *name[i] = "x\033]0;title\a";
+        cr_assert_eq(ccart_validate(&f, &err), CCC_E_CORRUPT, "%d", i);
+        for (const char *p = err.msg; *p; p++)
+            cr_assert((unsigned char)*p >= ' ' && *p != 0x7f, "%d: %s", i, err.msg);
+    }
+}

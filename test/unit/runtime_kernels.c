@@ -14,7 +14,7 @@ typedef struct {
 #define AS_WRITTEN optimize("O1", "no-tree-loop-distribute-patterns", "no-stack-protector")
 #endif
 #define KERNEL                                                                                               \
-    __attribute__((section("kernels"), used, noinline, AS_WRITTEN,                                           \
+    __attribute__((section("kernels"), used, noinline, no_profile_instrument_function, AS_WRITTEN,           \
                    no_sanitize("address", "undefined", "thread"))) static void
 extern const uint8_t __start_kernels[], __stop_kernels[];
 
