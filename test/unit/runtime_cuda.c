@@ -101,6 +101,7 @@ static ccc_status decode(cccrt_session *s, int64_t n, ccc_err *err)
                          .positions = positions,
                          .seq_lens = lens,
                          .block_table = table,
+                         .block_table_stride = 4,
                          .slot_mapping = slots,
                          .logits_indices = rows,
                          .query_start_loc = starts};
