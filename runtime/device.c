@@ -77,8 +77,8 @@ static ccc_status no_target(const cccrt_device *d, const ccart_file *f, ccc_err 
     }
     if (d->is_cuda)
         return ccc_fail(err, CCC_E_DEVICE,
-                        "the artifact is for %s; this device is a GPU of compute capability %d.%d, '%s'; "
-                        "compile for it with --target",
+                        "the artifact is for %s; this device is a GPU of compute capability %d.%d, '%s': "
+                        "run it on the CPU, or compile for this GPU",
                         names, d->cc / 10, d->cc % 10, d->name);
     return ccc_fail(
         err, CCC_E_DEVICE,
