@@ -53,7 +53,7 @@ BROKEN(attr_finite, "%n (rms_norm): attribute eps must be finite", g->node[5].at
 BROKEN(attr_null, "%w (weight): attribute name has no text", g->node[2].attr[0].s = NULL)
 BROKEN(attr_utf8, "%w (weight): attribute name is not UTF-8 without control characters",
        g->node[2].attr[0].s = "a\xff")
-BROKEN(value_name, "%a\t (silu): its name is not UTF-8 without control characters", g->value[4].name = "a\t")
+BROKEN(value_name, "%a? (silu): its name is not UTF-8 without control characters", g->value[4].name = "a\t")
 BROKEN(group_number, "%a (silu): group 7 is unknown", g->node[4].group = 7)
 BROKEN(group_empty, "group 1 is empty", g->node[3].group = g->node[4].group = 0)
 BROKEN(graph_name, "the graph's name is not UTF-8 without control characters", g->name = "\xc0\x80")
