@@ -10,7 +10,10 @@
 #include "ccc_err.h"
 
 enum { CCART_HEADER_B = 64, CCART_ROW_B = 56, CCART_ALIGN_B = 64, CCART_HASH_B = 16, CCART_ZSTD_LEVEL = 9 };
-enum { CCART_WITH_TEXT = 1 /* also decode the graph's text and the report; without it both are "" */ };
+enum {
+    CCART_WITH_TEXT = 1, /* also decode the graph's text and the report; without it both are "" */
+    CCART_TEXT_ALONE = 2 /* nothing else: no targets, no limits; all hashes are checked as ever */
+};
 
 /* *out comes from malloc: release it with free(). The same content always gives the same bytes. Encoding
  * checks the limits of ccart.h, not the meaning: call ccart_validate first. */

@@ -381,12 +381,9 @@ static ccc_status read_chunk(reader *r, uint32_t kind, uint32_t index, ccc_err *
     return CCC_OK;
 }
 
-static ccc_status read_all(reader *r, ccc_err *err)
+static ccc_status read_model(reader *r, ccc_err *err)
 {
-    CCC_TRY(read_header(r, err));
-    CCC_TRY(read_toc(r, err));
     ccart_file *f = &r->to->file;
-    f->graph_text = f->report = "";
     CCC_TRY(read_chunk(r, CCART_REQUIRED | CCART_CHUNK_META, 0, err));
     CCC_TRY(read_chunk(r, CCART_REQUIRED | CCART_CHUNK_FACTS, 0, err));
     for (uint32_t t = 0; t < f->n_targets; t++) {
@@ -400,7 +397,16 @@ static ccc_status read_all(reader *r, ccc_err *err)
              r->row[i].kind == (CCART_REQUIRED | CCART_CHUNK_META)))
             return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u belongs to nothing",
                             r->row[i].kind, r->row[i].index);
-    if (r->flags & CCART_WITH_TEXT) {
+    return CCC_OK;
+}
+
+static ccc_status read_all(reader *r, ccc_err *err)
+{
+    CCC_TRY(read_header(r, err));
+    CCC_TRY(read_toc(r, err));
+    r->to->file.graph_text = r->to->file.report = "";
+    if (!(r->flags & CCART_TEXT_ALONE)) CCC_TRY(read_model(r, err));
+    if (r->flags & (CCART_WITH_TEXT | CCART_TEXT_ALONE)) {
         CCC_TRY(read_chunk(r, CCART_CHUNK_GRAPH, 0, err));
         CCC_TRY(read_chunk(r, CCART_CHUNK_REPORT, 0, err));
     }

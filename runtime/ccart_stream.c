@@ -81,7 +81,7 @@ static void put(ccart_stream *s, const void *v, size_t n)
 }
 
 /* The next n bytes, or NULL with the failure noted. */
-static const uint8_t *take(ccart_stream *s, uint64_t n)
+static inline const uint8_t *take(ccart_stream *s, uint64_t n)
 {
     if (s->wrong) return NULL;
     if (n > s->size_B - s->pos) {
@@ -93,17 +93,23 @@ static const uint8_t *take(ccart_stream *s, uint64_t n)
     return p;
 }
 
-static uint64_t number(ccart_stream *s, uint64_t v, unsigned size_B)
+/* Inlined for each width, so that reading a number is a check and a load. */
+static inline __attribute__((always_inline)) uint64_t number(ccart_stream *s, uint64_t v, unsigned size_B)
 {
+    uint8_t b[8];
     if (s->writing) {
-        uint8_t b[8];
         for (unsigned i = 0; i < size_B; i++) b[i] = (uint8_t)(v >> 8 * i);
         put(s, b, size_B);
         return v;
     }
     const uint8_t *p = take(s, size_B);
     uint64_t r = 0;
-    for (unsigned i = 0; p && i < size_B; i++) r |= (uint64_t)p[i] << 8 * i;
+    if (!p) return 0;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    memcpy(&r, p, size_B);
+#else
+    for (unsigned i = 0; i < size_B; i++) r |= (uint64_t)p[i] << 8 * i;
+#endif
     return r;
 }
 

@@ -169,11 +169,12 @@ static ccc_status check_param(const place *w, const ccart_kernel *k, const ccart
     }
     if (!fits || q->offset_B % align || q->offset_B + n > k->args_B)
         BAD(bad_size, w->t->name, w->what, w->number, k->name, n, q->offset_B);
-    for (unsigned i = q->offset_B; i < q->offset_B + n; i++) {
-        if (used[i / 64] >> i % 64 & 1)
+    uint64_t mask = n >= 64 ? UINT64_MAX : ((1ull << n) - 1) << q->offset_B % 64; /* aligned to its size: one word, or whole ones */
+    for (unsigned i = q->offset_B / 64; i <= (q->offset_B + n - 1) / 64; i++) {
+        if (used[i] & mask)
             BAD("target %s, %s %u: two arguments of kernel '%s' overlap at byte %u", w->t->name, w->what,
-                w->number, k->name, i);
-        used[i / 64] |= 1ull << i % 64;
+                w->number, k->name, q->offset_B);
+        used[i] |= mask;
     }
     return CCC_OK;
 }
