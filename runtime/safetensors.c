@@ -118,7 +118,7 @@ static ccc_status check_cover(const reader *r, uint32_t first, ccc_err *err)
 {
     const cccrt_source *s = r->s;
     uint64_t at = r->data_at;
-    qsort(s->tensor + first, s->n_tensors - first, sizeof *s->tensor, by_offset);
+    if (s->n_tensors > first) qsort(s->tensor + first, s->n_tensors - first, sizeof *s->tensor, by_offset);
     for (uint32_t i = first; i < s->n_tensors; i++) {
         const cccrt_source_tensor *t = &s->tensor[i];
         if (t->size_B == 0) continue;
