@@ -1,13 +1,14 @@
-/* The stream of weights to the device. A segment goes in pieces of whole rows. To a GPU: a few threads read
- * pieces into a ring of page-locked slots while the device copies earlier ones and runs their load programs,
- * all on one stream. On the CPU, and for tensors that are on the device already, programs read the source
- * where it is. */
+/* The stream of weights to the device. A segment goes in pieces of whole rows. To a GPU: each of a few threads
+ * has two page-locked slots of its own; it reads (and checks) a piece into one while the device copies the
+ * other, and hands it to the stream under a lock. Pieces arrive in any order: each knows its place. On the
+ * CPU, and for tensors that are on the device already, programs read the source where it is. */
 #include "attach.h"
 #include "pool.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { MAX_READERS = 16, MIN_SLOTS = 4, PIECES_A_SLOT = 8 };
+enum { PIECES_A_READER = 8, HUGE_PAGE_B = 2 << 20, PAGE_B = 4096 };
 typedef struct {
     uint32_t segment;
     uint64_t row0, rows;
@@ -19,24 +20,33 @@ typedef struct {
     rt_list list;
     piece *piece;
     uint32_t n_pieces, cap_pieces;
-    uint64_t slot_B, done_B, total_B;
-    uint32_t n_slots;
-    char *host, *device; /* the rings */
-    void *event[RT_SLOTS];
-    /* shared with the readers */
-    pthread_mutex_t lock;
+    uint64_t slot_B, reported_B, total_B;
+    char *device;  /* staging of load programs: a slot for each of the readers' */
+    bool in_place; /* readers write to where the bytes belong: the CPU's weights */
+    /* shared by the readers */
+    pthread_mutex_t lock; /* of all below, of the stream, and of `list` and `scope` */
     pthread_cond_t changed;
-    uint32_t claimed, retired; /* pieces begun by readers; pieces whose slot is free again */
-    bool *ready, stop,
-        in_place; /* in_place: readers write to where the bytes belong; the ring is the weights' buffer */
+    uint32_t claimed, running;
+    uint64_t done_B;
+    bool stop;
     ccc_status status;
     ccc_err error;
 } stream;
 
-static void report(stream *s, uint64_t more_B)
+typedef struct {
+    stream *s;
+    pthread_t thread;
+    char *mapped, *slot[RT_SLOTS_A_READER], *device[RT_SLOTS_A_READER];
+    bool locked;
+    void *event[RT_SLOTS_A_READER]; /* the slot has been copied */
+} reader;
+
+/* From the thread that called, as its progress function expects. */
+static void report(stream *s, uint64_t done_B)
 {
-    s->done_B += more_B;
-    if (s->a->args->progress) s->a->args->progress(s->a->args->payload, s->done_B, s->total_B);
+    if (done_B != s->reported_B && s->a->args->progress)
+        s->a->args->progress(s->a->args->payload, done_B, s->total_B);
+    s->reported_B = done_B;
 }
 
 /* ---- one piece on the device */
@@ -87,12 +97,13 @@ static ccc_status place_directly(stream *s, ccc_err *err)
         else if (a->args->random) CCC_TRY(run_program(s, g->random_program, (rt_buffer){0}, 0, rows, err));
         else if (src) CCC_TRY(place_rows(s, i, src, 0, rows, err));
         else continue;
-        report(s, *g->source ? rows * g->row_B : 0);
+        if (*g->source) s->done_B += rows * g->row_B;
+        report(s, s->done_B);
     }
     return CCC_OK;
 }
 
-/* ---- the ring */
+/* ---- the readers */
 static ccc_status read_piece(const stream *s, const piece *p, char *to, ccc_err *err)
 {
     const rt_attach *a = s->a;
@@ -105,111 +116,154 @@ static ccc_status read_piece(const stream *s, const piece *p, char *to, ccc_err 
     return CCC_OK;
 }
 
-static void *reader(void *arg)
+static uint64_t piece_B(const stream *s, const piece *p)
 {
-    stream *s = arg;
-    pthread_mutex_lock(&s->lock);
-    while (!s->stop && s->claimed < s->n_pieces) {
-        uint32_t i = s->claimed++;
-        while (!s->stop && i - s->retired >= s->n_slots) pthread_cond_wait(&s->changed, &s->lock);
-        if (s->stop) break;
-        pthread_mutex_unlock(&s->lock);
-        ccc_err e = {0};
-        ccc_status status = read_piece(s, &s->piece[i], s->host + i % s->n_slots * s->slot_B, &e);
-        pthread_mutex_lock(&s->lock);
-        if (status != CCC_OK && s->status == CCC_OK) {
-            s->status = status;
-            s->error = e;
-            s->stop = true;
+    if (s->a->prepared) return rt_ccw_block_size(&s->a->ccw, (uint32_t)p->row0);
+    return p->rows * s->a->w->code->target->segment[p->segment].row_B;
+}
+
+/* Copies slot k to its place, by way of a load program where the segment has one. */
+static ccc_status issue(reader *r, const piece *p, unsigned k, ccc_err *err)
+{
+    stream *s = r->s;
+    rt_attach *a = s->a;
+    cccrt_device *d = a->w->code->device;
+    void *on = a->args->stream;
+    const char *from = r->slot[k];
+    if (a->prepared)
+        CCC_TRY(d->backend->copy(d, a->w->base + p->row0 * a->ccw.block_B, from, piece_B(s, p), on, err));
+    else {
+        if (!a->w->code->target->segment[p->segment].plain) {
+            CCC_TRY(d->backend->copy(d, r->device[k], from, piece_B(s, p), on, err));
+            from = r->device[k];
         }
-        s->ready[i] = true;
-        pthread_cond_broadcast(&s->changed);
+        CCC_TRY(place_rows(s, p->segment, from, p->row0, p->rows, err));
     }
+    return d->backend->event_record(d, r->event[k], on, err);
+}
+
+/* Page-locks the reader's slots: on huge pages where the kernel gives them, which takes a tenth of the time.
+ * Done by each reader for its own, so that others read meanwhile. */
+static ccc_status lock_slots(reader *r, ccc_err *err)
+{
+    stream *s = r->s;
+    cccrt_device *d = s->a->w->code->device;
+    uint64_t size_B = s->slot_B * RT_SLOTS_A_READER;
+    r->mapped = mmap(NULL, size_B + HUGE_PAGE_B, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (r->mapped == MAP_FAILED) {
+        r->mapped = NULL;
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory while weights are attached");
+    }
+    char *p = r->mapped + (HUGE_PAGE_B - (uintptr_t)r->mapped % HUGE_PAGE_B) % HUGE_PAGE_B;
+    madvise(p, size_B, MADV_HUGEPAGE); /* a wish: without huge pages it works too */
+    for (uint64_t at_B = 0; at_B < size_B; at_B += PAGE_B) p[at_B] = 0; /* here, not under the driver's lock */
+    for (unsigned k = 0; k < RT_SLOTS_A_READER; k++) r->slot[k] = p + k * s->slot_B;
+    CCC_TRY(d->backend->lock_host(d, p, size_B, err));
+    r->locked = true;
+    for (unsigned k = 0; k < RT_SLOTS_A_READER; k++)
+        CCC_TRY(d->backend->event_new(d, &r->event[k], false, err));
+    return CCC_OK;
+}
+
+static void unlock_slots(reader *r)
+{
+    cccrt_device *d = r->s->a->w->code->device;
+    for (unsigned k = 0; k < RT_SLOTS_A_READER; k++)
+        if (r->event[k]) d->backend->event_free(d, r->event[k]);
+    if (r->locked) d->backend->unlock_host(d, r->slot[0]);
+    if (r->mapped) munmap(r->mapped, r->s->slot_B * RT_SLOTS_A_READER + HUGE_PAGE_B);
+}
+
+/* The next piece, NULL when there is none. */
+static const piece *claim(stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    const piece *p = s->stop || s->claimed == s->n_pieces ? NULL : &s->piece[s->claimed++];
+    pthread_mutex_unlock(&s->lock);
+    return p;
+}
+
+static ccc_status read_pieces(reader *r, ccc_err *err)
+{
+    stream *s = r->s;
+    cccrt_device *d = s->a->w->code->device;
+    uint64_t turn = 0;
+    for (const piece *p; (p = claim(s)); turn++) {
+        unsigned k = turn % RT_SLOTS_A_READER;
+        if (!s->in_place && turn >= RT_SLOTS_A_READER) CCC_TRY(d->backend->event_wait(d, r->event[k], err));
+        char *to = s->in_place ? s->a->w->base + p->row0 * s->a->ccw.block_B : r->slot[k];
+        CCC_TRY(read_piece(s, p, to, err));
+        pthread_mutex_lock(&s->lock);
+        ccc_status status = s->in_place || s->stop ? CCC_OK : issue(r, p, k, err);
+        s->done_B += piece_B(s, p);
+        pthread_cond_signal(&s->changed);
+        pthread_mutex_unlock(&s->lock);
+        CCC_TRY(status);
+    }
+    return CCC_OK;
+}
+
+static ccc_status read_to_device(reader *r, ccc_err *err)
+{
+    stream *s = r->s;
+    cccrt_device *d = s->a->w->code->device;
+    CCC_TRY(d->backend->enter(d, err));
+    ccc_status status = lock_slots(r, err);
+    if (status == CCC_OK) status = read_pieces(r, err);
+    ccc_status end = d->backend->stream_synchronize(
+        d, s->a->args->stream, status == CCC_OK ? err : NULL); /* the device may still read the slots */
+    unlock_slots(r);
+    d->backend->leave(d);
+    return status == CCC_OK ? end : status;
+}
+
+static void *reader_main(void *arg)
+{
+    reader *r = arg;
+    stream *s = r->s;
+    ccc_err e = {0};
+    ccc_status status = s->in_place ? read_pieces(r, &e) : read_to_device(r, &e);
+    pthread_mutex_lock(&s->lock);
+    if (status != CCC_OK && s->status == CCC_OK) {
+        s->status = status;
+        s->error = e;
+    }
+    if (status != CCC_OK) s->stop = true;
+    s->running--;
+    pthread_cond_signal(&s->changed);
     pthread_mutex_unlock(&s->lock);
     return NULL;
 }
 
-static ccc_status issue(stream *s, uint32_t i, ccc_err *err)
+static ccc_status with_readers(stream *s, unsigned n, ccc_err *err)
 {
-    rt_attach *a = s->a;
-    cccrt_device *d = a->w->code->device;
-    const piece *p = &s->piece[i];
-    const char *host = s->host + i % s->n_slots * s->slot_B;
-    if (a->prepared) {
-        uint32_t size_B = rt_ccw_block_size(&a->ccw, (uint32_t)p->row0);
-        char *dst = a->w->base + p->row0 * a->ccw.block_B;
-        if (!s->in_place) CCC_TRY(d->backend->copy(d, dst, host, size_B, a->args->stream, err));
-        report(s, size_B);
-        return CCC_OK;
-    }
-    const ccart_segment *g = &a->w->code->target->segment[p->segment];
-    const char *src = host;
-    if (!g->plain) {
-        char *to = s->device + i % s->n_slots * s->slot_B;
-        CCC_TRY(d->backend->copy(d, to, host, p->rows * g->row_B, a->args->stream, err));
-        src = to;
-    }
-    CCC_TRY(place_rows(s, p->segment, src, p->row0, p->rows, err));
-    report(s, p->rows * g->row_B);
-    return CCC_OK;
-}
-
-/* Frees the slots of all pieces before `end`. */
-static ccc_status retire(stream *s, uint32_t end, ccc_err *err)
-{
-    cccrt_device *d = s->a->w->code->device;
-    CCC_TRY(d->backend->event_wait(d, s->event[(end - 1) % s->n_slots], err));
-    pthread_mutex_lock(&s->lock);
-    s->retired = end;
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->lock);
-    return CCC_OK;
-}
-
-static ccc_status pump(stream *s, ccc_err *err)
-{
-    cccrt_device *d = s->a->w->code->device;
-    uint32_t in_flight = s->n_slots < 3 ? 1 : s->n_slots / 3; /* copies keep the bus busy; all other slots are the readers' */
-    for (uint32_t i = 0; i < s->n_pieces; i++) {
-        pthread_mutex_lock(&s->lock);
-        while (!s->ready[i] && !s->stop) pthread_cond_wait(&s->changed, &s->lock);
-        bool stop = s->stop;
-        pthread_mutex_unlock(&s->lock);
-        if (stop) return CCC_OK; /* the reader's error is reported by the caller */
-        CCC_TRY(issue(s, i, err));
-        if (s->in_place) continue;
-        CCC_TRY(d->backend->event_record(d, s->event[i % s->n_slots], s->a->args->stream, err));
-        if (i + 1 > in_flight) CCC_TRY(retire(s, i + 1 - in_flight, err));
-    }
-    return CCC_OK;
-}
-
-static ccc_status with_readers(stream *s, ccc_err *err)
-{
-    pthread_t thread[MAX_READERS];
-    unsigned n = rt_pool_processors(), started = 0;
-    if (n > MAX_READERS) n = MAX_READERS;
-    if (n > s->n_slots) n = s->n_slots; /* more would only wait */
-    s->ready = calloc(s->n_pieces, sizeof *s->ready);
-    if (!s->ready) return ccc_fail(err, CCC_E_NOMEM, "out of memory while weights are attached");
+    reader r[RT_READERS] = {0};
+    unsigned started = 0;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
-    while (started < n && pthread_create(&thread[started], NULL, reader, s) == 0) started++;
-    ccc_status status =
-        started ? pump(s, err) : ccc_fail(err, CCC_E_NOMEM, "cannot start a thread that reads weights");
     pthread_mutex_lock(&s->lock);
-    s->stop = true;
-    pthread_cond_broadcast(&s->changed);
+    for (bool ok = true; ok && started < n; started += ok) {
+        r[started].s = s;
+        for (unsigned k = 0; k < RT_SLOTS_A_READER && s->device; k++)
+            r[started].device[k] = s->device + (started * RT_SLOTS_A_READER + k) * s->slot_B;
+        ok = pthread_create(&r[started].thread, NULL, reader_main, &r[started]) == 0;
+    }
+    s->running = started; /* they wait for the lock to say that they have ended */
+    while (s->running) {
+        if (s->done_B == s->reported_B) pthread_cond_wait(&s->changed, &s->lock);
+        uint64_t done_B = s->done_B;
+        pthread_mutex_unlock(&s->lock);
+        report(s, done_B);
+        pthread_mutex_lock(&s->lock);
+    }
     pthread_mutex_unlock(&s->lock);
-    for (unsigned i = 0; i < started; i++) pthread_join(thread[i], NULL);
+    report(s, s->done_B);
+    for (unsigned i = 0; i < started; i++) pthread_join(r[i].thread, NULL);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
-    free(s->ready);
-    if (status == CCC_OK && s->status != CCC_OK) {
-        if (err) *err = s->error;
-        status = s->status;
-    }
-    return status;
+    if (!started) return ccc_fail(err, CCC_E_NOMEM, "cannot start a thread that reads weights");
+    if (s->status != CCC_OK && err) *err = s->error;
+    return s->status;
 }
 
 /* ---- pieces */
@@ -231,6 +285,11 @@ static uint64_t group_B(const ccart_segment *g)
     return (uint64_t)g->row_group * g->row_B;
 }
 
+static uint64_t slot_for(const ccart_segment *g)
+{
+    return (group_B(g) + RT_ALIGN_B - 1) / RT_ALIGN_B * RT_ALIGN_B;
+}
+
 static ccc_status cut_segment(stream *s, uint32_t i, ccc_err *err)
 {
     const ccart_segment *g = &s->a->w->code->target->segment[i];
@@ -249,7 +308,7 @@ static ccc_status cut(stream *s, ccc_err *err)
         CCC_TRY(add_piece(s, (piece){.row0 = i}, err));
     if (a->prepared) return CCC_OK;
     for (uint32_t i = 0; i < t->n_segments; i++)
-        if (*t->segment[i].source && group_B(&t->segment[i]) > s->slot_B) s->slot_B = group_B(&t->segment[i]);
+        if (*t->segment[i].source && slot_for(&t->segment[i]) > s->slot_B) s->slot_B = slot_for(&t->segment[i]);
     for (uint32_t i = 0; i < t->n_segments; i++)
         if ((a->place[i].tensor || a->place[i].host) && a->w->code->device->is_cuda)
             CCC_TRY(cut_segment(s, i, err));
@@ -263,47 +322,32 @@ uint64_t rt_attach_staging_B(const ccart_target *t)
     for (uint32_t i = 0; i < t->n_segments; i++) {
         const ccart_segment *g = &t->segment[i];
         load |= *g->source && !g->plain;
-        if (*g->source && group_B(g) > slot_B) slot_B = group_B(g);
+        if (*g->source && slot_for(g) > slot_B) slot_B = slot_for(g);
     }
-    return load ? slot_B * RT_SLOTS : 0;
+    return load ? slot_B * RT_READERS * RT_SLOTS_A_READER : 0;
 }
 
 /* Few for small models, because page-locked memory takes its time to get. */
-static uint32_t slots_for(uint32_t n_pieces)
+static unsigned readers_for(uint32_t n_pieces)
 {
-    uint32_t n = n_pieces / PIECES_A_SLOT;
-    if (n < MIN_SLOTS) n = MIN_SLOTS;
-    if (n > RT_SLOTS) n = RT_SLOTS;
-    return n < n_pieces ? n : n_pieces;
+    unsigned n = rt_pool_processors(), wanted = (n_pieces + PIECES_A_READER - 1) / PIECES_A_READER;
+    if (n > RT_READERS) n = RT_READERS;
+    return n < wanted ? n : wanted;
 }
 
-static ccc_status run_ring(stream *s, ccc_err *err)
+static ccc_status stream_pieces(stream *s, ccc_err *err)
 {
     rt_attach *a = s->a;
     cccrt_device *d = a->w->code->device;
-    const rt_backend *b = d->backend;
+    unsigned n = readers_for(s->n_pieces);
     bool load = false;
-    if (!d->is_cuda) { /* only prepared files get here */
-        s->in_place = true;
-        s->host = a->w->base;
-        s->n_slots = s->n_pieces;
-        return with_readers(s, err);
-    }
-    s->n_slots = slots_for(s->n_pieces);
+    s->in_place = !d->is_cuda; /* of a CPU's only prepared files get here */
     for (uint32_t i = 0; i < s->n_pieces && !a->prepared; i++)
         load |= !a->w->code->target->segment[s->piece[i].segment].plain;
-    CCC_TRY(b->alloc_host(d, (void **)&s->host, NULL, s->slot_B * s->n_slots, err));
-    ccc_status status = load ? b->alloc(d, (void **)&s->device, s->slot_B * s->n_slots, err) : CCC_OK;
-    for (uint32_t i = 0; i < s->n_slots && status == CCC_OK; i++)
-        status = b->event_new(d, &s->event[i], false, err);
-    if (status == CCC_OK) status = with_readers(s, err);
-    ccc_status end = b->stream_synchronize(
-        d, a->args->stream, status == CCC_OK ? err : NULL); /* the device may still read the ring */
-    if (status == CCC_OK) status = end;
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->event[i]) b->event_free(d, s->event[i]);
-    if (s->device) b->release(d, s->device);
-    b->release_host(d, s->host);
+    if (load)
+        CCC_TRY(d->backend->alloc(d, (void **)&s->device, s->slot_B * n * RT_SLOTS_A_READER, err));
+    ccc_status status = with_readers(s, n, err);
+    if (s->device) d->backend->release(d, s->device);
     return status;
 }
 
@@ -335,7 +379,7 @@ ccc_status rt_attach_run(rt_attach *a, ccc_err *err)
     ccc_status status = clear_gaps(a, err);
     if (status == CCC_OK && !a->prepared) status = place_directly(&s, err);
     if (status == CCC_OK) status = cut(&s, err);
-    if (status == CCC_OK && s.n_pieces) status = run_ring(&s, err);
+    if (status == CCC_OK && s.n_pieces) status = stream_pieces(&s, err);
     ccc_status end =
         c->device->backend->stream_synchronize(c->device, a->args->stream, status == CCC_OK ? err : NULL);
     rt_list_free(&s.list);

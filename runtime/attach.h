@@ -30,7 +30,7 @@ typedef struct {
 
 uint64_t rt_segment_rows(const ccart_segment *s);
 /* Extra memory while weights are attached from files: the most that this library takes. */
-enum { RT_SLOT_B = 4 << 20, RT_SLOTS = 24 };
+enum { RT_SLOT_B = 4 << 20, RT_READERS = 12, RT_SLOTS_A_READER = 2 };
 uint64_t rt_attach_staging_B(const ccart_target *t);
 ccc_status rt_attach_run(rt_attach *a, ccc_err *err);
 

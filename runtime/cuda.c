@@ -86,6 +86,17 @@ static void release_host(cccrt_device *d, void *host)
     rt_cuda_of(d)->cu.host_free(host);
 }
 
+static ccc_status lock_host(cccrt_device *d, void *host, size_t size_B, ccc_err *err)
+{
+    RT_CU(rt_cuda_of(d), "page-lock memory", host_register(host, size_B, CU_HOSTREGISTER_PORTABLE));
+    return CCC_OK;
+}
+
+static void unlock_host(cccrt_device *d, void *host)
+{
+    rt_cuda_of(d)->cu.host_unregister(host);
+}
+
 static ccc_status copy(cccrt_device *d, void *dst, const void *src, size_t size_B, void *stream, ccc_err *err)
 {
     RT_CU(rt_cuda_of(d), "copy", copy((cu_ptr)(uintptr_t)dst, (cu_ptr)(uintptr_t)src, size_B, stream));
@@ -298,6 +309,8 @@ static const rt_backend cuda_backend = {
     .release = release,
     .alloc_host = alloc_host,
     .release_host = release_host,
+    .lock_host = lock_host,
+    .unlock_host = unlock_host,
     .copy = copy,
     .fill = fill,
     .synchronize = synchronize,

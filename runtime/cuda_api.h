@@ -25,7 +25,7 @@ enum { /* results */
 enum { /* attributes and flags */
     CU_DEV_SM_COUNT = 16, CU_DEV_CC_MAJOR = 75, CU_DEV_CC_MINOR = 76,
     CU_FUNC_MAX_DYNAMIC_SHARED = 8, CU_FUNC_CARVEOUT = 9, CU_FUNC_NON_PORTABLE_CLUSTER = 14,
-    CU_JIT_LOG = 5, CU_JIT_LOG_SIZE = 6, CU_HOSTALLOC_PORTABLE = 1, CU_HOSTALLOC_DEVICEMAP = 2, CU_STREAM_OWN = 1, CU_EVENT_NO_TIMING = 2,
+    CU_JIT_LOG = 5, CU_JIT_LOG_SIZE = 6, CU_HOSTALLOC_PORTABLE = 1, CU_HOSTALLOC_DEVICEMAP = 2, CU_HOSTREGISTER_PORTABLE = 1, CU_STREAM_OWN = 1, CU_EVENT_NO_TIMING = 2,
     CU_ATTR_COOPERATIVE = 2, CU_ATTR_CLUSTER = 4, CU_ATTR_PROGRAMMATIC = 6, CU_PORT_PROGRAMMATIC = 1, CU_EDGE_PROGRAMMATIC = 1,
     CU_MEMORY_DEVICE = 2, CU_RESOURCE_SM = 1, CU_AFFINITY_SM_COUNT = 0,
     CU_TMAP_U8 = 0, CU_TMAP_I32 = 3, CU_TMAP_F16 = 6, CU_TMAP_F32 = 7, CU_TMAP_BF16 = 9
@@ -66,6 +66,8 @@ typedef struct { unsigned type; unsigned sm_count; } cu_affinity;
     X(host_alloc, cuMemHostAlloc, (void **p, size_t size_B, unsigned flags))                                                     \
     X(host_free, cuMemFreeHost, (void *p))                                                                                       \
     X(host_pointer, cuMemHostGetDevicePointer_v2, (cu_ptr *p, void *host, unsigned flags))                                       \
+    X(host_register, cuMemHostRegister_v2, (void *p, size_t size_B, unsigned flags))                                             \
+    X(host_unregister, cuMemHostUnregister, (void *p))                                                                           \
     X(copy, cuMemcpyAsync, (cu_ptr dst, cu_ptr src, size_t size_B, cu_stream s))                                                 \
     X(fill, cuMemsetD8Async, (cu_ptr dst, unsigned char byte, size_t n, cu_stream s))                                            \
     X(stream_new, cuStreamCreate, (cu_stream *s, unsigned flags))                                                                \

@@ -263,7 +263,8 @@ ccc_status cccrt_artifact_memory(cccrt_memory *out, const cccrt_artifact *a, con
     }
     if (t->kind == CCART_TARGET_CUDA) {
         m.attach_extra_device = rt_attach_staging_B(t);
-        m.attach_extra_host = m.attach_extra_device ? m.attach_extra_device : (uint64_t)RT_SLOT_B * RT_SLOTS;
+        m.attach_extra_host = m.attach_extra_device ? m.attach_extra_device
+                                                    : (uint64_t)RT_SLOT_B * RT_READERS * RT_SLOTS_A_READER;
     }
     rt_result(out, &m, sizeof m);
     return CCC_OK;

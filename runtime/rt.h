@@ -128,6 +128,9 @@ struct rt_backend {
     ccc_status (*alloc_host)(cccrt_device *d, void **host, void **device, size_t size_B,
                              ccc_err *err); /* page-locked, mapped */
     void (*release_host)(cccrt_device *d, void *host);
+    ccc_status (*lock_host)(cccrt_device *d, void *host, size_t size_B,
+                            ccc_err *err); /* page-locks memory of ours; NULL on the CPU */
+    void (*unlock_host)(cccrt_device *d, void *host);
     ccc_status (*copy)(cccrt_device *d, void *dst, const void *src, size_t size_B, void *stream,
                        ccc_err *err); /* either side may be host memory */
     ccc_status (*fill)(cccrt_device *d, void *dst, int byte, size_t size_B, void *stream, ccc_err *err);

@@ -429,6 +429,28 @@ API cu_result cuMemFreeHost(void *p)
     return fake_end(release((uintptr_t)p, true));
 }
 
+/* The caller's own memory: only noted, so that it must be given back. */
+API cu_result cuMemHostRegister_v2(void *p, size_t size_B, unsigned flags)
+{
+    BEGIN(cuMemHostRegister_v2);
+    fake_log(" %zu flags=%u", size_B, flags);
+    if (!p || !size_B || fake_ours((uintptr_t)p)) return fake_end(CU_INVALID_VALUE);
+    if (fake.n_allocations == MAX_ALLOCATIONS) return fake_end(CU_OUT_OF_MEMORY);
+    fake.allocation[fake.n_allocations++] = (allocation){p, size_B, true, true};
+    return fake_end(0);
+}
+
+API cu_result cuMemHostUnregister(void *p)
+{
+    BEGIN(cuMemHostUnregister);
+    for (unsigned i = 0; i < fake.n_allocations && !fake_ours((uintptr_t)p); i++)
+        if (fake.allocation[i].live && fake.allocation[i].p == p) {
+            fake.allocation[i].live = false;
+            return fake_end(0);
+        }
+    return fake_end(CU_INVALID_VALUE);
+}
+
 API cu_result cuMemHostGetDevicePointer_v2(cu_ptr *p, void *host, unsigned flags)
 {
     BEGIN(cuMemHostGetDevicePointer_v2);

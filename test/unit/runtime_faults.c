@@ -99,7 +99,7 @@ static int left_behind(int code, int *reached)
             *reached =
                 1; /* where giving something back is what fails, or entering the context to do so, it stays */
             freeing = strstr(line, "cuCtxPush") || strstr(line, "Destroy") || strstr(line, "Free") ||
-                      strstr(line, "Unload") || strstr(line, "Release");
+                      strstr(line, "Unload") || strstr(line, "Release") || strstr(line, "Unregister");
         }
         if (code == 2 && !freeing && strncmp(line, "LEFT", 4) == 0)
             fputs(line, stderr), n++; /* a lost context takes everything with it */
