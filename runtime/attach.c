@@ -1,7 +1,7 @@
-/* The stream of weights to the device. A segment goes in pieces of whole rows. To a GPU: each of a few threads
- * has two page-locked slots of its own; it reads (and checks) a piece into one while the device copies the
- * other, and hands it to the stream under a lock. Pieces arrive in any order: each knows its place. On the
- * CPU, and for tensors that are on the device already, programs read the source where it is. */
+/* The stream of weights to the device. A segment goes in pieces of whole rows. To a GPU: each of a few
+ * threads has two page-locked slots of its own; it reads (and checks) a piece into one while the device
+ * copies the other, and hands it to the stream under a lock. Pieces arrive in any order: each knows its
+ * place. On the CPU, and for tensors that are on the device already, programs read the source where it is. */
 #include "attach.h"
 #include "pool.h"
 #include <stdlib.h>
@@ -156,7 +156,8 @@ static ccc_status lock_slots(reader *r, ccc_err *err)
     }
     char *p = r->mapped + (HUGE_PAGE_B - (uintptr_t)r->mapped % HUGE_PAGE_B) % HUGE_PAGE_B;
     madvise(p, size_B, MADV_HUGEPAGE); /* a wish: without huge pages it works too */
-    for (uint64_t at_B = 0; at_B < size_B; at_B += PAGE_B) p[at_B] = 0; /* here, not under the driver's lock */
+    for (uint64_t at_B = 0; at_B < size_B; at_B += PAGE_B)
+        p[at_B] = 0; /* here, not under the driver's lock */
     for (unsigned k = 0; k < RT_SLOTS_A_READER; k++) r->slot[k] = p + k * s->slot_B;
     CCC_TRY(d->backend->lock_host(d, p, size_B, err));
     r->locked = true;
@@ -308,7 +309,8 @@ static ccc_status cut(stream *s, ccc_err *err)
         CCC_TRY(add_piece(s, (piece){.row0 = i}, err));
     if (a->prepared) return CCC_OK;
     for (uint32_t i = 0; i < t->n_segments; i++)
-        if (*t->segment[i].source && slot_for(&t->segment[i]) > s->slot_B) s->slot_B = slot_for(&t->segment[i]);
+        if (*t->segment[i].source && slot_for(&t->segment[i]) > s->slot_B)
+            s->slot_B = slot_for(&t->segment[i]);
     for (uint32_t i = 0; i < t->n_segments; i++)
         if ((a->place[i].tensor || a->place[i].host) && a->w->code->device->is_cuda)
             CCC_TRY(cut_segment(s, i, err));
@@ -344,8 +346,7 @@ static ccc_status stream_pieces(stream *s, ccc_err *err)
     s->in_place = !d->is_cuda; /* of a CPU's only prepared files get here */
     for (uint32_t i = 0; i < s->n_pieces && !a->prepared; i++)
         load |= !a->w->code->target->segment[s->piece[i].segment].plain;
-    if (load)
-        CCC_TRY(d->backend->alloc(d, (void **)&s->device, s->slot_B * n * RT_SLOTS_A_READER, err));
+    if (load) CCC_TRY(d->backend->alloc(d, (void **)&s->device, s->slot_B * n * RT_SLOTS_A_READER, err));
     ccc_status status = with_readers(s, n, err);
     if (s->device) d->backend->release(d, s->device);
     return status;

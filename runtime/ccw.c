@@ -13,8 +13,8 @@
 #define XXH_STATIC_LINKING_ONLY /* XXH3_state_t on the stack */
 #include <xxhash.h>
 
-/* The library's own choice for this processor (AVX2, AVX-512: 50 GB/s a core instead of 18), where it was built
- * with it. */
+/* The library's own choice for this processor (AVX2, AVX-512: 50 GB/s a core instead of 18), where it was
+ * built with it. */
 extern XXH_errorcode XXH3_128bits_update_dispatch(XXH3_state_t *state, const void *p, size_t n)
     __attribute__((weak));
 
@@ -145,7 +145,8 @@ ccc_status rt_ccw_read(const rt_ccw *c, uint32_t block, void *dst, ccc_err *err)
     XXH3_state_t state;
     XXH128_canonical_t sum;
     XXH3_128bits_reset(&state);
-    for (uint32_t done = 0, size; done < n; done += size) { /* hashed while the bytes are still in this core's cache */
+    for (uint32_t done = 0, size; done < n;
+         done += size) { /* hashed while the bytes are still in this core's cache */
         size = n - done < CHUNK_B ? n - done : CHUNK_B;
         CCC_TRY(read_at(c->fd, (char *)dst + done, size, at_B + done, err));
         (XXH3_128bits_update_dispatch ? XXH3_128bits_update_dispatch
