@@ -256,6 +256,42 @@ static ccc_status instruction(emitter *e, const ccc_hook_ins *i, LLVMValueRef *v
     return ccc_fail(err, CCC_E_ARG, "hook '%s': unknown instruction %u", e->hook, i->kind);
 }
 
+/* A function beside a hook that only brings to the cache what the hook will read: weights, or the rest. */
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), e = strlen(end);
+    return n > e && !strcmp(s + n - e, end);
+}
+
+static ccc_status prefetch_body(emitter *e, const ccc_hook *h, bool weights, ccc_err *err)
+{
+    const ccc_llvm *L = e->L;
+    LLVMTypeRef type = L->GlobalGetValueType(e->fn), param[3], helper_param[2];
+    if (L->CountParamTypes(type) != 3)
+        return ccc_fail(err, CCC_E_UNSUPPORTED,
+                        "hook '%s' is not declared as void ccc_hook_%s(i32 row, i32 col, const aux_t *aux)",
+                        e->hook, e->hook);
+    L->GetParamTypes(type, param);
+    e->row = L->GetParam(e->fn, 0);
+    e->col = L->GetParam(e->fn, 1);
+    e->aux = L->GetParam(e->fn, 2);
+    for (unsigned n = 0; h && n < h->n; n++) {
+        const ccc_hook_ins *i = &h->ins[n];
+        if (i->kind != CCC_HOOK_LOAD || i->constant != weights) continue;
+        char name[32];
+        snprintf(name, sizeof name, "ccc_prefetch_%s", dtype_names[i->dtype]);
+        LLVMValueRef f = L->GetNamedFunction(e->m, name), arg[2], none;
+        if (!f || L->CountParamTypes(L->GlobalGetValueType(f)) != 2)
+            return ccc_fail(err, CCC_E_UNSUPPORTED,
+                            "hook '%s' needs '%s', which the template does not define", e->hook, name);
+        L->GetParamTypes(L->GlobalGetValueType(f), helper_param);
+        address(e, i, helper_param[0], arg);
+        CCC_TRY(call_helper(e, &none, arg, 2, err, name));
+    }
+    L->BuildRetVoid(e->b);
+    return CCC_OK;
+}
+
 /* Reads the declared signature: VF f([VF [, VF]] i32 row, i32 col, const aux_t *aux), VF float or a vector of
  * float. */
 static ccc_status signature(emitter *e, ccc_err *err)
@@ -311,12 +347,13 @@ ccc_status ccc_hook_emit(const ccc_llvm *L, LLVMContextRef ctx, LLVMModuleRef m,
     e.f32 = L->FloatTypeInContext(ctx);
     e.i32 = L->Int32TypeInContext(ctx);
     e.i64 = L->Int64TypeInContext(ctx);
-    CCC_TRY(signature(&e, err));
-    if (!h && e.n_args != 1)
+    bool weights = ends_with(name, CCC_HOOK_WEIGHTS), prefetch = weights || ends_with(name, CCC_HOOK_OTHERS);
+    if (!prefetch) CCC_TRY(signature(&e, err));
+    if (!prefetch && !h && e.n_args != 1)
         return CCC_OK; /* no identity: stays undefined, and an error if a call of it survives */
     e.b = L->CreateBuilderInContext(ctx);
     L->PositionBuilderAtEnd(e.b, L->AppendBasicBlockInContext(ctx, fn, "entry"));
-    ccc_status s = body(&e, h, err);
+    ccc_status s = prefetch ? prefetch_body(&e, h, weights, err) : body(&e, h, err);
     L->DisposeBuilder(e.b);
     return s;
 }

@@ -85,12 +85,17 @@ static ccc_status fill_specs(job *j, ccc_err *err)
     return CCC_OK;
 }
 
-/* The request's body for the declared hook `name`: its own, or for NAME_tail that of NAME. */
+/* The request's body for the declared hook `name`: its own, or for NAME_tail and the like that of NAME. */
 static unsigned find_hook(const ccc_kernel_req *r, const char *name)
 {
-    static const char tail[] = "_tail";
-    size_t n = strlen(name), t = sizeof tail - 1;
-    if (n > t && !strcmp(name + n - t, tail)) n -= t;
+    static const char *const suffix[] = {"_tail", CCC_HOOK_WEIGHTS, CCC_HOOK_OTHERS};
+    size_t n = strlen(name);
+    for (unsigned k = 0; k < sizeof suffix / sizeof *suffix; k++) {
+        size_t t = strlen(suffix[k]);
+        if (n <= t || strcmp(name + n - t, suffix[k]) != 0) continue;
+        n -= t;
+        break;
+    }
     unsigned i = 0;
     while (i < r->n_hooks && (strncmp(r->hook[i].name, name, n) != 0 || r->hook[i].name[n] != 0)) i++;
     return i;

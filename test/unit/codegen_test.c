@@ -166,6 +166,29 @@ Test(codegen, wrong_hooks_are_refused)
     refused_hook((ccc_hook_ins){.kind = CCC_HOOK_CAST, .dtype = CCC_I4, .a = 0}, "ccc_cast_i4");
 }
 
+/* A norm's weights are asked for before the wait for the kernel in front, other operands never are. */
+Test(codegen, weights_are_fetched_ahead_of_the_wait)
+{
+    for (int constant = 0; constant < 2; constant++) {
+        request q;
+        ccc_kernel_code k;
+        make_request(&q, find_sample("sm_90a", "rows"));
+        ccc_hook *h = &q.req.hook[q.req.n_hooks++];
+        h->name = "out";
+        add_ins(h, (ccc_hook_ins){.kind = CCC_HOOK_ARG});
+        add_ins(h, (ccc_hook_ins){
+                       .kind = CCC_HOOK_LOAD, .dtype = CCC_BF16, .at = CCC_AT_COL, .constant = constant});
+        add_ins(h, (ccc_hook_ins){.kind = CCC_HOOK_ELT, .op = CCC_OP_mul, .a = 0, .b = 1});
+        add_ins(h, (ccc_hook_ins){.kind = CCC_HOOK_CAST, .dtype = CCC_BF16, .a = 2});
+        cr_assert_eq(ccc_codegen_kernel(cg, &q.req, &k, &err), CCC_OK, "%s", err.msg);
+        const char *fetch = strstr(k.ptx, "prefetch.global.L2"), *wait = strstr(k.ptx, "griddepcontrol.wait");
+        cr_assert_not_null(wait);
+        cr_expect(constant ? fetch && fetch < wait : !fetch);
+        cr_expect(k.waits);
+        ccc_kernel_release(&k);
+    }
+}
+
 /* ---- names and bytes ----------------------------------------------------------------------------------- */
 Test(codegen, the_same_request_gives_the_same_bytes)
 {

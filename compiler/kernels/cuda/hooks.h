@@ -5,6 +5,9 @@
  *     vfW ccc_hook_in(vfW v, i32 row, i32 col, const aux_t *aux)          also out, epilogue
  *     vfW ccc_hook_pair(vfW v, vfW v2, i32 row, i32 col, const aux_t *aux)
  *     vf8 ccc_hook_body(i32 row, i32 col, const aux_t *aux)
+ *     void ccc_hook_NAME_weights(i32 row, i32 col, const aux_t *aux)      brings what hook NAME will read there of weights to L2: for the time
+ *                                                                         before the grid wait, as memory is a microsecond away
+ *     void ccc_hook_NAME_others(i32 row, i32 col, const aux_t *aux)       the same for all else: behind the grid wait
  * col is the column of the first element, a multiple of W. aux points into the kernel's parameter struct: after inlining its members are
  * plain ld.param loads. A hook is called once for each element that exists and never for one that does not, so it may store.
  *
@@ -69,6 +72,10 @@ LIB vf8 ccc_ldc8_f32(const void GLOBAL *p, i64 i)
     vf4 b = __builtin_bit_cast(vf4, ldc16((const float GLOBAL *)p + i + 4));
     return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
 }
+
+/* ---- what a hook will read, on its way to L2 ahead of it: see ccc_hook_NAME_weights above ------------------------------------------ */
+LIB void ccc_prefetch_bf16(const void GLOBAL *p, i64 i) { prefetch_l2((const u16 GLOBAL *)p + i); }
+LIB void ccc_prefetch_f32(const void GLOBAL *p, i64 i) { prefetch_l2((const float GLOBAL *)p + i); }
 
 /* ---- the casts of the graph: nearest even; e4m3 and e5m2 saturate. Results are f32 again -------------------------------------- */
 LIB float ccc_cast_bf16(float v) { return bf16_f32(f32_bf16(v)); }

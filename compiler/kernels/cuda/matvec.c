@@ -21,8 +21,11 @@ HOOK vf8 ccc_hook_in(vf8 v, i32 row, i32 col, const aux_t *aux);
 HOOK vf8 ccc_hook_out(vf8 v, i32 row, i32 col, const aux_t *aux);
 HOOK float ccc_hook_epilogue(float v, i32 row, i32 col, const aux_t *aux);
 HOOK float ccc_hook_pair(float v, float v2, i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_epilogue_others(i32 row, i32 col, const aux_t *aux);
 
-enum { MAX_TOK = 8, MAX_LOADS = 16, MAX_STREAMS = 8, MAX_SUMS = 32, MAX_SPLIT = 16 };
+enum { LINE = 32 /* elements of 4 bytes in 128 */, MAX_TOK = 8, MAX_LOADS = 16, MAX_STREAMS = 8, MAX_SUMS = 32, MAX_SPLIT = 16 };
 #define STREAMS (ccc_ROWS * (ccc_PAIR + 1))  /* rows of w of a warp */
 #define SUMS (STREAMS * ccc_TOK)             /* sums of a warp; sum ((half * ROWS) + row) * TOK + token */
 #define OUTPUTS (ccc_ROWS * ccc_TOK)
@@ -133,7 +136,15 @@ KERNEL ccc_kernel(matvec_args a)
     } while (0)
     UNROLL for (i32 p = 0; p < MAX_LOADS; p++)
         if (p < ccc_LOADS) FETCH(p, p);
+    for (i32 col = tid() * LINE; ccc_NORM && col < a.K; col += NT * LINE) {
+        ccc_hook_in_weights(0, col, &a.aux);
+        ccc_hook_out_weights(0, col, &a.aux);
+    }
     grid_wait();
+    if (!ccc_PAIR && lane() < OUTPUTS && part == 0) { /* the residual is back in memory by now */
+        i32 row = lane() % ccc_TOK, col = col0 + lane() / ccc_TOK;
+        if (row < a.T && col < a.N) ccc_hook_epilogue_others(row, col, &a.aux);
+    }
     if (ccc_NORM) norm_tokens(&a);
 
     const u16 GLOBAL *x[MAX_TOK];

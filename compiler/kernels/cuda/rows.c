@@ -10,13 +10,23 @@ SPEC(i32, ccc_OUT_F32);
 HOOK vf8 ccc_hook_in(vf8 v, i32 row, i32 col, const aux_t *aux);
 HOOK vf8 ccc_hook_out(vf8 v, i32 row, i32 col, const aux_t *aux);
 
+HOOK void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux);
+
 enum { MAX_VECS = 8 };
 
 KERNEL ccc_kernel(rows_args a)
 {
     dependents_launch();
-    grid_wait();
     i32 row = cta();
+    UNROLL for (i32 m = 0; m < MAX_VECS; m++) { /* the same for all rows */
+        i32 col = (tid() + m * ccc_NT) * 8;
+        if (m * ccc_NT * 8 < ccc_COLS && col < ccc_COLS) {
+            ccc_hook_in_weights(0, col, &a.aux);
+            ccc_hook_out_weights(0, col, &a.aux);
+        }
+    }
+    grid_wait();
     if (row >= a.rows) return;
     const u16 GLOBAL *x = a.x + (i64)row * a.x_ld;
     rowsum s = rowsum_zero();
