@@ -107,7 +107,7 @@ static ccc_status plan_range_program(compile *c, ccc_plan *p, const plan_range *
 {
     char stage[96];
     ccc_graph *g;
-    ccc_fuse_caps caps = schedule_caps(p->target, c->config, c->g);
+    ccc_fuse_caps caps = schedule_caps(p->target, c->config, c->g, r->mode);
     snprintf(stage, sizeof stage, "%s %s %lld..%lld", p->target->name, r->mode == CCART_MODE_DECODE ? "decode" : "mixed", (long long)r->t_min, (long long)r->t_max);
     CCC_TRY(ccc_graph_clone(&g, c->g, err));
     narrow(g, r);

@@ -55,7 +55,9 @@ enum { CCC_MATVEC_MAX_T = 2 }; /* cuda: from here on a tensor-core tile is the b
 typedef struct { uint32_t mode; int64_t t_min, t_max; } plan_range;
 /* Programs of a target: ranges[0..*n), at most cap. has_tokens: the graph has a symbol T. */
 ccc_status schedule_programs(plan_range *ranges, unsigned cap, unsigned *n, const ccc_target *t, const ccc_config *c, const ccc_graph *g, ccc_err *err);
-ccc_fuse_caps schedule_caps(const ccc_target *t, const ccc_config *c, const ccc_graph *g);
+ccc_fuse_caps schedule_caps(const ccc_target *t, const ccc_config *c, const ccc_graph *g, uint32_t mode);
+/* Whether the kernel of decode steps serves attention n: one query token a sequence, the cache in layout ccc. */
+bool schedule_decode_attention(const ccc_target *t, const ccc_config *c, const ccc_graph *g, const ccc_node *n, uint32_t mode);
 /* "1,2,4" or "" (the 51 default sizes) -> ascending sizes in mem, none above the step's limits. */
 ccc_status schedule_sizes(uint32_t **sizes, uint32_t *n, ccc_arena *mem, const ccc_config *c, ccc_err *err);
 

@@ -2,6 +2,7 @@
  * where another matmul kernel becomes the better one. Decode programs (one query token a sequence, S = T) exist up to the largest captured
  * size; mixed programs serve everything. Nothing is timed here: the tables are data about the target. */
 #include "plan.h"
+#include "kernels/attention_geometry.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,8 +95,26 @@ static int64_t longest_norm(const ccc_graph *g)
     return most;
 }
 
-ccc_fuse_caps schedule_caps(const ccc_target *t, const ccc_config *c, const ccc_graph *g)
+bool schedule_decode_attention(const ccc_target *t, const ccc_config *c, const ccc_graph *g, const ccc_node *n, uint32_t mode)
+{
+    const ccc_type *cache = &g->value[n->in[1]].type;
+    int64_t hkv = ccc_dim_max(g, cache->dim[0]), d = ccc_type_last(cache), q = ccc_type_last(&g->value[n->in[0]].type);
+    if (t->kind != CCC_TARGET_CUDA || mode != CCART_MODE_DECODE || c->batch_invariant) return false;
+    if (ccc_def(g, n->in[2])->op != CCC_OP_input || ccc_def(g, n->in[3])->op != CCC_OP_input) return false; /* read before the kernels in front have ended */
+    return cache->layout == CCC_LAYOUT_CCC && cache->dtype == CCC_BF16 && d > 0 && q > 0 && ccc_decode_ok((int)(q / d), (int)hkv, (int)d);
+}
+
+/* every attention of the graph */
+static bool decode_attention(const ccc_target *t, const ccc_config *c, const ccc_graph *g, uint32_t mode)
+{
+    for (ccc_nid i = 1; i < g->n_nodes; i++)
+        if (g->node[i].op == CCC_OP_attention && !schedule_decode_attention(t, c, g, &g->node[i], mode)) return false;
+    return true;
+}
+
+ccc_fuse_caps schedule_caps(const ccc_target *t, const ccc_config *c, const ccc_graph *g, uint32_t mode)
 {
     bool prologue = t->kind == CCC_TARGET_CUDA && !c->batch_invariant && longest_norm(g) <= PROLOGUE_MAX_COLS;
-    return (ccc_fuse_caps){ .prologue_max_T = prologue ? CCC_MATVEC_MAX_T : 0, .pair_epilogue = true, .max_aux = 8, .rope_kv = true };
+    return (ccc_fuse_caps){ .prologue_max_T = prologue ? CCC_MATVEC_MAX_T : 0, .pair_epilogue = true, .max_aux = 8, .rope_kv = true,
+                             .rope_attention = decode_attention(t, c, g, mode) };
 }

@@ -109,6 +109,10 @@ static ccc_status find_roles(sorter *s)
         if (!f->anchor || ccc_ops[op_of(s, f->node[i])].rank > ccc_ops[op_of(s, f->anchor)].rank)
             f->anchor = f->node[i];
     ccc_op anchor = op_of(s, f->anchor);
+    for (unsigned i = 0; i < f->n; i++)
+        if (op_of(s, f->node[i]) == CCC_OP_kv_write &&
+            (f->node[i] == f->anchor || anchor == CCC_OP_attention))
+            f->kv_write = f->node[i]; /* of several the last: the others are refused below */
     for (unsigned i = 0; i < f->n; i++) {
         ccc_nid n = f->node[i];
         ccc_op op = op_of(s, n);
@@ -116,8 +120,8 @@ static ccc_status find_roles(sorter *s)
             return bad(s, n, "weight data is not made by a step's kernel");
         if (op == CCC_OP_rms_norm && !f->norm && (n == f->anchor || anchor == CCC_OP_matmul)) f->norm = n;
         else if (op == CCC_OP_rope && anchor == CCC_OP_rope && n == f->anchor) f->rope_q = n;
-        else if (op == CCC_OP_rope && anchor == CCC_OP_kv_write) continue; /* which is which: see sort_rope */
-        else if (n != f->anchor && op != CCC_OP_slice && !is_eltwise(s, n))
+        else if (op == CCC_OP_rope && f->kv_write) continue; /* which is which: see sort_rope */
+        else if (n != f->anchor && n != f->kv_write && op != CCC_OP_slice && !is_eltwise(s, n))
             return bad(s, n, "no kernel has this beside its %s", ccc_ops[anchor].name);
     }
     return find_halves(s);
@@ -185,6 +189,14 @@ static ccc_status wire(sorter *s)
     return CCC_OK;
 }
 
+/* the rounding of a rotation that the cache write and the attention of its group read */
+static bool rounds_rope(const sorter *s, ccc_nid n)
+{
+    const ccc_node *c = &s->g->node[n];
+    return s->info->kv_write && c->op == CCC_OP_cast && inside(s, c->in[0]) &&
+           ccc_def(s->g, c->in[0])->op == CCC_OP_rope;
+}
+
 static ccc_status sort_parts(sorter *s)
 {
     ccc_group_info *f = s->info;
@@ -192,7 +204,7 @@ static ccc_status sort_parts(sorter *s)
     for (unsigned i = 0; i < f->n; i++) {
         ccc_nid n = f->node[i];
         s->part[n] = 0;
-        if (n == s->half[0] || n == s->half[1] || !is_eltwise(s, n)) continue;
+        if (n == s->half[0] || n == s->half[1] || !is_eltwise(s, n) || rounds_rope(s, n)) continue;
         s->part[n] = (uint8_t)((body ? CCC_PART_BODY : stage_of(s, n)) + 1);
     }
     ccc_hooks hooks = ccc_op_hooks(op_of(s, f->anchor));
@@ -210,24 +222,24 @@ static ccc_status sort_parts(sorter *s)
     return wire(s);
 }
 
-/* rope_q, rope_k and their casts around a kv_write */
+/* rope_q, rope_k and their casts around a kv_write; what belongs to an attention behind it is sort_parts' */
 static ccc_status sort_rope(sorter *s)
 {
     ccc_group_info *f = s->info;
-    const ccc_node *w = &s->g->node[f->anchor];
+    const ccc_node *w = &s->g->node[f->kv_write];
     for (unsigned i = 0; i < f->n; i++) {
         ccc_nid n = f->node[i];
         if (op_of(s, n) == CCC_OP_cast) {
             const ccc_node *c = &s->g->node[n];
-            if (!inside(s, c->in[0]) || ccc_def(s->g, c->in[0])->op != CCC_OP_rope ||
-                s->g->value[c->out[0]].type.dtype != CCC_BF16)
+            if (f->anchor != f->kv_write && !rounds_rope(s, n)) continue;
+            if (!rounds_rope(s, n) || s->g->value[c->out[0]].type.dtype != CCC_BF16)
                 return bad(s, n, "not the rounding of a rotation to bf16");
             bool k = w->in[1] == c->out[0];
             ccc_nid *rope = k ? &f->rope_k : &f->rope_q;
             if (*rope) return bad(s, n, "a second rotated %s", k ? "k" : "q");
             *rope = s->g->value[c->in[0]].def;
             *(k ? &f->k_out : &f->q_out) = ccc_value_open(s->u, s->mark, c->out[0]) ? c->out[0] : 0;
-        } else if (n != f->anchor && op_of(s, n) != CCC_OP_rope) {
+        } else if (f->anchor == f->kv_write && n != f->anchor && op_of(s, n) != CCC_OP_rope) {
             return bad(s, n, "the kernel of kv_write has no hooks");
         }
     }
@@ -244,6 +256,24 @@ static ccc_status sort_rope(sorter *s)
         (q->in[1] != k->in[1] || q->in[2] != k->in[2] ||
          ccc_attr_int(q, "head_size") != ccc_attr_int(k, "head_size")))
         return bad(s, f->rope_q, "q and k are not rotated by one table, positions and head size");
+    return CCC_OK;
+}
+
+/* An attention with the rotation and cache write in front of it: they are its own, and nobody else's. */
+static ccc_status check_own_write(sorter *s)
+{
+    ccc_group_info *f = s->info;
+    const ccc_node *a = &s->g->node[f->anchor], *q = ccc_def(s->g, a->in[0]);
+    ccc_val cache = s->g->node[f->kv_write].out[0];
+    if (!f->rope_q || !f->rope_k) return bad(s, f->kv_write, "q and k must both be rotated in the group");
+    if (a->in[1] != cache) return bad(s, f->anchor, "it does not read the cache that the group writes");
+    if (q->op != CCC_OP_cast || s->g->value[q->in[0]].def != f->rope_q)
+        return bad(s, f->anchor, "its q is not the one that the group rotates");
+    if (f->q_out || f->k_out)
+        return bad(s, f->q_out ? f->rope_q : f->rope_k, "the rotated rows are used outside the group");
+    for (uint32_t k = s->u->start[cache]; k < s->u->start[cache + 1]; k++)
+        if (op_of(s, s->u->user[k]) == CCC_OP_attention && s->u->user[k] != f->anchor)
+            return bad(s, f->kv_write, "another attention reads the rows that the group writes");
     return CCC_OK;
 }
 
@@ -283,14 +313,14 @@ static ccc_status add_reads_results(sorter *s)
     return CCC_OK;
 }
 
-/* Only an input chain, and rotated q and k, may leave by a second way. */
+/* Only an input chain, rotated q and k, and a cache behind an attention, may leave by a second way. */
 static ccc_status check_results(sorter *s)
 {
     const ccc_group_info *f = s->info;
     for (unsigned i = 1; i < f->n_results; i++) {
         ccc_nid d = s->g->value[f->result[i]].def;
         bool in = s->part[d] == CCC_PART_IN + 1 && f->norm == f->anchor;
-        if (!in && f->result[i] != f->q_out && f->result[i] != f->k_out)
+        if (!in && d != f->kv_write && f->result[i] != f->q_out && f->result[i] != f->k_out)
             return bad(s, d, "a second value leaves the group here");
     }
     return CCC_OK;
@@ -332,7 +362,7 @@ static ccc_status add_aux(sorter *s)
     ccc_aux *aux = ccc_arena_alloc(s->mem, (size_t)(f->n * (CCC_MAX_IN + 1) + 1) * sizeof *aux);
     if (!aux) return nomem(s);
     f->aux = aux;
-    if (op_of(s, f->anchor) == CCC_OP_kv_write) return CCC_OK;
+    if (f->kv_write) return CCC_OK;
     for (unsigned k = 0; k < CCC_N_PARTS; k++) CCC_TRY(add_aux_of_part(s, (ccc_part_kind)k, aux));
     for (unsigned i = 1; i < f->n_results; i++)
         aux[f->n_aux++] = (ccc_aux){f->result[i], CCC_AUX_ROWCOL, true,
@@ -346,8 +376,9 @@ static ccc_status describe(sorter *s)
     ccc_group_info *f = s->info;
     s->half[0] = s->half[1] = 0;
     CCC_TRY(find_roles(s));
-    if (op_of(s, f->anchor) == CCC_OP_kv_write) CCC_TRY(sort_rope(s));
-    else CCC_TRY(sort_parts(s));
+    if (f->kv_write) CCC_TRY(sort_rope(s));
+    if (f->anchor != f->kv_write) CCC_TRY(sort_parts(s));
+    if (f->kv_write && f->anchor != f->kv_write) CCC_TRY(check_own_write(s));
     if (op_of(s, f->anchor) == CCC_OP_rope) f->q_out = f->part[CCC_PART_EPILOGUE].result;
     CCC_TRY(add_reads_results(s));
     CCC_TRY(check_results(s));

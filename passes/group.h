@@ -7,6 +7,7 @@
  *     x --> anchor --PRE--> two halves --EPILOGUE--> results[0]  a matmul, `pair`
  *     BODY --> results[0]                                        elementwise
  *     rope_q, rope_k, kv_write                                   a template of its own, no hooks
+ *     rope_q, rope_k, kv_write, attention                        the same, then at most one cast to bf16
  *     attention, rope                                            anchor, then at most one cast to bf16
  *     embed, gather, argmax, ...                                 anchor alone
  *
@@ -52,7 +53,8 @@ typedef struct {
     uint32_t group;         /* 0: a node alone */
     ccc_nid anchor;         /* the loop */
     ccc_nid norm;           /* rms_norm: the anchor itself, or the one in front of a matmul; 0: none */
-    ccc_nid rope_q, rope_k; /* anchor kv_write or rope; 0: none. A rope alone is rope_q */
+    ccc_nid kv_write;       /* the anchor itself, or the one in front of an attention; 0: none */
+    ccc_nid rope_q, rope_k; /* with kv_write, or anchor rope; 0: none. A rope alone is rope_q */
     bool pair;              /* a matmul whose two halves are combined */
     const ccc_nid *node;
     unsigned n; /* all members, in order */

@@ -23,8 +23,8 @@ const char *const ccc_pipeline_clean[] = {"constants", "noop", "cse", "dce", "me
  * nodes: a rotation's cast, the cast behind gate and up. Then epilogues, so that a residual add ends up
  * behind its matmul and not in front of the next norm; then what is in front of norms, and norms in front of
  * matmuls; then the rest. */
-const char *const ccc_pipeline_fuse[] = {"fuse_rope_kv",  "fuse_round",    "fuse_act_mul", "fuse_epilogue",
-                                         "fuse_prologue", "fuse_eltwise", NULL};
+const char *const ccc_pipeline_fuse[] = {"fuse_rope_kv",  "fuse_round",    "fuse_attention", "fuse_act_mul",
+                                         "fuse_epilogue", "fuse_prologue", "fuse_eltwise",   NULL};
 
 /* Instead of it where nothing is to be fused: what kernels cannot do apart. */
 const char *const ccc_pipeline_plain[] = {"fuse_round", NULL};

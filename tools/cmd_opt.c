@@ -107,9 +107,12 @@ static ccc_status set_cap(ccc_fuse_caps *c, const char *text, ccc_err *err)
     else if (n == 13 && !strncmp(text, "pair_epilogue", n)) c->pair_epilogue = v != 0;
     else if (n == 7 && !strncmp(text, "max_aux", n)) c->max_aux = (int)v;
     else if (n == 7 && !strncmp(text, "rope_kv", n)) c->rope_kv = v != 0;
+    else if (n == 14 && !strncmp(text, "rope_attention", n)) c->rope_attention = v != 0;
     else
         return ccc_fail(err, CCC_E_ARG,
-                        "--cap %s: prologue_max_T, pair_epilogue, max_aux and rope_kv can be set", text);
+                        "--cap %s: prologue_max_T, pair_epilogue, max_aux, rope_kv and rope_attention can be "
+                        "set",
+                        text);
     return CCC_OK;
 }
 
@@ -158,7 +161,8 @@ static void put_unit(ccc_buf *b, const ccc_graph *g, const ccc_group_info *u)
                                                                                                 "[scalar]"};
     ccc_buf_printf(b, "%s", ccc_ops[g->node[u->anchor].op].name);
     if (u->group) ccc_buf_printf(b, " @%u %s", u->group, g->group[u->group].pass);
-    ccc_buf_printf(b, "%s%s%s%s\n", u->norm && u->norm != u->anchor ? ", norm" : "", u->pair ? ", pair" : "",
+    ccc_buf_printf(b, "%s%s%s%s%s\n", u->norm && u->norm != u->anchor ? ", norm" : "",
+                   u->pair ? ", pair" : "", u->kv_write && u->kv_write != u->anchor ? ", cache write" : "",
                    u->rope_q ? ", rope q" : "", u->rope_k ? ", rope k" : "");
     if (u->x) ccc_buf_printf(b, "    x        "), put_value(b, g, u->x), ccc_buf_printf(b, "\n");
     for (unsigned k = 0; k < CCC_N_PARTS; k++) put_part(b, g, &u->part[k], parts[k]);
@@ -230,7 +234,8 @@ int cmd_opt(int argc, char **argv)
         {"--pipeline", OPT_TEXT, &o.pipeline, "clean|fuse|plain|all",
          "the passes of a compile: clean-up, fusion, or both (after those of --pass)"},
         {"--cap", OPT_LIST, &o.caps, "NAME=VALUE",
-         "what fusion may count on: prologue_max_T (8), pair_epilogue (1), max_aux (8), rope_kv (1)"},
+         "what fusion may count on: prologue_max_T (8), pair_epilogue (1), max_aux (8), rope_kv (1), "
+         "rope_attention (0)"},
         {"--check", OPT_FLAG, &o.check, NULL,
          "evaluate on random inputs before and after each pass, and require the same bits"},
         {"--explain", OPT_FLAG, &o.explain, NULL,

@@ -58,6 +58,11 @@ typedef struct {
     i32 S, T, max_blocks, q_ld, out_ld, kv_blocks; float scale; i32 pad;  /* scale: of the scores, without log2(e) */
 } attention_args;
 
+/* paged attention of a decode step that also makes the newest row of every sequence: a.q is not rotated, k and v are the step's packed
+ * rows, token t belongs to sequence t. Rotation (of whole heads) and cache write are those of rope_kv. */
+typedef struct { const u16 GLOBAL *k, *v; const float GLOBAL *table; const i64 GLOBAL *positions, *slots; i32 k_ld, v_ld, table_rows, pad; } newest_args;
+typedef struct { attention_args a; newest_args n; } attention_rope_args;
+
 typedef struct { i32 GLOBAL *out; const float GLOBAL *x; u64 GLOBAL *best; i32 GLOBAL *count; i32 rows, cols, x_ld, pad; } argmax_args; /* best, count: zeroed counters, left zeroed */
 
 /* load: rows of a source piece -> rows of a final weight. Source row r0+i (r0 = row0) of this segment goes to row dst_row0 + perm(r0+i).

@@ -5,6 +5,7 @@
  *   rope_kv      HQ HKV D ROTARY LAYOUT BLOCK DO_Q DO_K DO_KV K_ROTATED              CCC_ROPE_THREADS      ceildiv(T * ccc_rope_items(...), CCC_ROPE_THREADS)
  *   attention    HQ HKV D LAYOUT BLOCK                                               CCC_ATTN_THREADS      (ceildiv(T * HQ/HKV, CCC_ATTN_ROWS) + S) * HKV
  *   attn_decode  HQ HKV D BLOCK                                                      CCC_DECODE_THREADS    SM count
+ *   ..._rope     the same                                                            CCC_DECODE_THREADS    SM count
  *   argmax                                                                           CCC_ARGMAX_THREADS    ceildiv(cols, CCC_ARGMAX_COLS), rows
  *   load         SRC DST HALF                                                        CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * cols, CCC_LOAD_ELEMS), at most 16 an SM, is good
  *   rope_table                                                                       CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * half, CCC_LOAD_THREADS)
@@ -17,6 +18,8 @@
  * Programmatic launch: rope_kv, attention and argmax read nothing before griddepcontrol.wait. attn_decode reads before it: seq_lens,
  * the block table, and cache rows of whole 16-token pages older than the newest token. A kernel of the chain that writes seq_lens or the
  * table (advance), or rows other than the newest of each sequence (a cache copy), needs a full edge between it and attn_decode.
+ * attn_decode_rope also reads positions, slots and the newest pages before it, which must not be written in the chain either. Its slots are
+ * -1, or that of the last position of their sequence: rows that go elsewhere are written, but who attends to them sees old or new ones.
  * Alignment: q, out, the caches and rows of them 16 bytes (head size and row strides are multiples of 8 elements); load destinations 16.
  * Scale of attention: positive and finite. */
 #ifndef CCC_ATTENTION_GEOMETRY_H

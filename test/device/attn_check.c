@@ -320,68 +320,14 @@ static void check_rope(const char *name, kernel_t k, rope_model r)
     free(x); free(q); free(ko); free(got); free(table); free(perm);
 }
 
-/* ---- rope_kv, then attn_decode behind a programmatic edge: does it see the newest row and q? ------------------------------------------------------ */
-static void check_chain(kernel_t rope, kernel_t decode, model_t m)
-{
-    enum { S = 50 };
-    int lens[S], g = m.hq / m.hkv, shared = ccc_decode_shared_B(g, m.d), w = m.hq * m.d, kw = m.hkv * m.d, ld = w + 2 * kw;
-    for (int s = 0; s < S; s++) lens[s] = 1 + rnd() % 200;
-    attn_case x;
-    case_make(&x, m, S, NULL, lens, 0);
-    decode_scratch(&x);
-    u16 *rows = malloc(S * ld * 2), *first = malloc(x.out_n * 2);
-    i64 pos[S], slot[S];
-    float *table = rope_rows(256, m.d);
-    for (int i = 0; i < S * ld; i++) rows[i] = to_bf16(uniform() * 2);
-    for (int s = 0; s < S; s++) { /* the reference gets the rotated rows, the cache on the device has NaN there until rope_kv has run */
-        int t = lens[s] - 1, b = x.c.table[s * x.c.max_blocks + t / m.block];
-        pos[s] = t;
-        slot[s] = (i64)b * m.block + t % m.block;
-        for (int h = 0; h < m.hq; h++) rope_row(x.q + (size_t)s * x.a.q_ld + h * m.d, rows + s * ld + h * m.d, table + t * m.d, m.d, m.d);
-        for (int h = 0; h < m.hkv; h++) {
-            u16 kr[256];
-            rope_row(kr, rows + s * ld + w + h * m.d, table + t * m.d, m.d, m.d);
-            for (int d = 0; d < m.d; d++) {
-                size_t i = ((x.c.first[s] + t) * m.hkv + h) * m.d + d;
-                x.c.k[i] = from_bf16(kr[d]);
-                x.c.v[i] = from_bf16(rows[s * ld + w + kw + h * m.d + d]);
-                x.c.mem[kv_at(&x.c, b, t % m.block, h, 0, d)] = x.c.mem[kv_at(&x.c, b, t % m.block, h, 1, d)] = 0xffff;
-            }
-        }
-    }
-    dptr dr = dev_copy(rows, S * ld * 2), dt = dev_copy(table, 256 * m.d * 4), dp = dev_copy(pos, sizeof pos), ds = dev_copy(slot, sizeof slot);
-    rope_kv_args r = {.q_out = (void *)x.dq, .q = (void *)dr, .k = (void *)(dr + w * 2), .v = (void *)(dr + (w + kw) * 2), .table = (void *)dt, .positions = (void *)dp, .slots = (void *)ds,
-                      .k_cache = (void *)x.c.dev, .v_cache = (void *)x.c.dev, .status = (void *)x.status, .block_stride = x.c.bs, .token_stride = x.c.ts, .head_stride = x.c.hs,
-                      .T = S, .q_ld = ld, .k_ld = ld, .v_ld = ld, .q_out_ld = x.a.q_ld, .table_rows = 256, .kv_blocks = x.c.blocks};
-    rope_model rm = {m, m.d, 1, 0, 1, 0};
-    step_t steps[] = {{rope, rope_grid(&rm, S), 1, CCC_ROPE_THREADS, 0, &r}, {decode, n_sm, 1, CCC_DECODE_THREADS, shared, &x.a}};
-    func_shared(decode, shared);
-    void *exec = graph_of(steps, 2, true);
-    bool same = true;
-    for (int run = 0; run < CHAIN_RUNS; run++) {
-        dev_set(x.c.dev, x.c.mem, x.c.mem_B);
-        dev_fill(x.dq, 0xff, (size_t)S * x.a.q_ld * 2);
-        dev_fill(x.dout, 0xff, x.out_n * 2);
-        dev_sync();
-        graph_launch(exec);
-        dev_get(run ? x.out : first, x.dout, x.out_n * 2);
-        if (run && memcmp(x.out, first, x.out_n * 2)) same = false;
-    }
-    error_t_ e = case_compare(&x, NULL);
-    double rel = sqrt(e.num / (e.den + 1e-30));
-    verdict(rel < 6e-3 && same, "rope_kv -> attn_decode", "programmatic edge, %d runs %s, relative %.1e", CHAIN_RUNS, same ? "equal" : "DIFFER", rel);
-    graph_free(exec);
-    dev_free(dr); dev_free(dt); dev_free(dp); dev_free(ds); dev_free(x.part); dev_free(x.count);
-    case_free(&x);
-    free(rows); free(first); free(table);
-}
+#include "attn_check_chain.h"
 #include "attn_check_small.h"
 #ifndef EMULATE
 #include "attn_check_time.h"
 #endif
 
 /* ---- which cubin is what -------------------------------------------------------------------------------------------------------------------------- */
-static void check_one(const char *name, kernel_t k)
+static void check_one(const char *dir, const char *name, kernel_t k)
 {
     model_t m = {3, 16, 0, 0, 0};
     rope_model r = {0};
@@ -391,6 +337,7 @@ static void check_one(const char *name, kernel_t k)
         check_rope(name, k, r);
     } else if (sscanf(name, "attn_%d_%d_%d_%d_%d", &m.layout, &m.block, &m.hq, &m.hkv, &m.d) == 5) check_attention(name, k, m);
     else if (sscanf(name, "decode_%d_%d_%d_%d", &m.block, &m.hq, &m.hkv, &m.d) == 4) { m.layout = 3; check_decode(name, k, m); }
+    else if (sscanf(name, "fused_%d_%d_%d_%d", &m.block, &m.hq, &m.hkv, &m.d) == 4) check_fused(dir, name, k, m);
     else if (sscanf(name, "load_%d_%d_%d", &src, &dst, &half) == 3) check_load(name, k, src, dst, half);
     else if (!strcmp(name, "argmax")) check_argmax(k);
     else if (!strcmp(name, "rope_table")) check_rope_table(k);
@@ -417,7 +364,7 @@ int main(int argc, char **argv)
         snprintf(name, sizeof name, "%.*s", (int)(strlen(e[i]->d_name) - strlen(KERNEL_SUFFIX)), e[i]->d_name);
         if (!strstr(name, only)) continue;
         random_state = 12345;
-        check_one(name, load_kernel(dir, name));
+        check_one(dir, name, load_kernel(dir, name));
         ran++;
     }
     kernel_t rope = load_kernel(dir, CHAIN_ROPE), decode = load_kernel(dir, CHAIN_DECODE);

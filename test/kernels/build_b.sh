@@ -12,11 +12,13 @@ failed=0
 
 # build NAME SOURCE THREADS MIN_BLOCKS [CONSTANT=VALUE]...
 build() {
-    local name=$1 src=$2 threads=$3 min=$4; shift 4
+    local name=$1 src=$2 threads=$3 min=$4 source flags=; shift 4
+    source=$src
+    case $src in attn_decode_rope) source=attn_decode flags=-DROPE=1 ;; esac
     if [ ! -f "$tmp/$src.bc" ]; then
         clang-19 --target=nvptx64-nvidia-cuda -march=sm_90a -std=c17 -O2 -ffreestanding -nogpulib -fconvergent-functions -ffp-contract=off \
-            -Xclang -target-feature -Xclang +ptx83 -Xclang -disable-llvm-passes -Wall -Wextra -Werror -emit-llvm -c \
-            -o "$tmp/$src.bc" "$root/compiler/kernels/cuda/$src.c" || { failed=1; return; }
+            -Xclang -target-feature -Xclang +ptx83 -Xclang -disable-llvm-passes -Wall -Wextra -Werror $flags -emit-llvm -c \
+            -o "$tmp/$src.bc" "$root/compiler/kernels/cuda/$source.c" || { failed=1; return; }
     fi
     { echo 'target triple = "nvptx64-nvidia-cuda"'
       for c in "$@"; do echo "@ccc_${c%=*} = constant i32 ${c#*=}"; done
@@ -48,6 +50,8 @@ rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv 128 1 LAYOUT=$1 BLOC
 attn() { build "attn_$1_$2_$3_$4_$5" attention 256 $(( $5 <= 96 || $5 == 128 ? 2 : 1 )) LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
 # attn_decode BLOCK HQ HKV D
 decode() { build "decode_$1_$2_$3_$4" attn_decode 256 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
+# attn_decode_rope BLOCK HQ HKV D; attn_check compares it with the rope and decode of the same constants
+fused() { build "fused_$1_$2_$3_$4" attn_decode_rope 256 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 # load SRC DST HALF
 load() { build "load_$1_$2_$3" load 256 1 SRC=$1 DST=$2 HALF=$3; }
 

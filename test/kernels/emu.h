@@ -199,6 +199,7 @@ INLINE emu_bar *emu_bar_at(u32 b) { return (emu_bar *)emu_shared(b, 8); }
 INLINE void emu_bar_step(emu_bar *b) { if (!b->missing && !b->bytes) { b->missing = b->count; b->phase++; emu.progress++; } }
 INLINE void bar_init(u32 b, u32 n) { *emu_bar_at(b) = (emu_bar){(unsigned char)n, (unsigned char)n, 0, 0}; }
 INLINE void bar_init_fence(void) {}
+INLINE void fence_async(void) {}
 INLINE void bar_arrive(u32 b) { emu_bar_at(b)->missing--; emu_bar_step(emu_bar_at(b)); }
 INLINE void bar_expect(u32 b, u32 n) { emu_bar_at(b)->bytes += (i32)n; emu_bar_at(b)->missing--; }
 INLINE i32 bar_try(u32 b, u32 parity) { if ((emu_bar_at(b)->phase & 1) != parity) return 1; emu_yield(); return (emu_bar_at(b)->phase & 1) != parity; }

@@ -9,8 +9,9 @@ only=${1:-}
 
 build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
     local name=$1 src=$2 args=$3; shift 3
-    case $name in *"$only"*) ;; *) [ "$only" = chain ] || return 0 ;; esac
+    case $only in chain | fused*) ;; *) case $name in *"$only"*) ;; *) return 0 ;; esac ;; esac # those compare several
     { echo "#include \"$root/test/kernels/emu.h\""
+      [ "$args" != attention_rope_args ] || echo "#define ROPE 1"
       echo "#include \"$root/compiler/kernels/cuda/$src.c\""
       for c in "$@"; do echo "const i32 ccc_${c%=*} = ${c#*=};"; done
       echo "static $args emu_args;"
@@ -23,10 +24,13 @@ build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
 rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv rope_kv_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=${10}; }
 attn() { build "attn_$1_$2_$3_$4_$5" attention attention_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
 decode() { build "decode_$1_$2_$3_$4" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
+fused() { build "fused_$1_$2_$3_$4" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 load() { build "load_$1_$2_$3" load load_args SRC=$1 DST=$2 HALF=$3; }
 
 rope 3 16 4 2 128 128 1 0 1 0
 rope 3 64 9 3 64 64 1 1 1 0
+rope 3 32 9 3 64 64 1 0 1 0
+rope 3 16 12 1 64 64 1 0 1 0
 rope 3 32 4 4 72 72 1 0 1 0
 rope 1 64 8 2 64 32 1 1 1 0
 rope 2 16 3 1 16 12 1 1 1 0
@@ -41,6 +45,9 @@ decode 16 4 2 128
 decode 32 9 3 64
 decode 64 16 1 128
 decode 16 12 1 64
+fused 16 4 2 128
+fused 32 9 3 64
+fused 16 12 1 64
 build argmax argmax argmax_args
 load 0 3 0
 load 1 3 0

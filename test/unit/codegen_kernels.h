@@ -33,6 +33,7 @@ static const sample samples[] = {
     {"sm_90a", "rope_kv", 128, 0, HEADS "LAYOUT=3 ROTARY=128 DO_Q=1 DO_K=0 DO_KV=1 K_ROTATED=0"},
     {"sm_90a", "attention", 256, 2, HEADS "LAYOUT=3"},
     {"sm_90a", "attn_decode", 256, 0, HEADS},
+    {"sm_90a", "attn_decode_rope", 256, 0, HEADS},
     {"sm_90a", "argmax", 256, 0, ""},
     {"sm_90a", "load", 256, 0, "SRC=0 DST=3 HALF=0"},
     {"sm_90a", "rope_table", 256, 0, ""},

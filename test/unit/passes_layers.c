@@ -153,6 +153,14 @@ Test(passes_layers, a_layer_is_six_kernels_at_few_tokens)
                      4u + 6u * (unsigned)l); /* embed, gather, norm and head, argmax */
 }
 
+Test(passes_layers, and_five_where_each_sequence_has_one)
+{
+    double s;
+    ccc_fuse_caps caps = all;
+    caps.rope_attention = true;
+    for (int l = 1; l < 5; l++) cr_assert_eq(n_kernels(l, caps, l == 2, &s), 4u + 5u * (unsigned)l);
+}
+
 Test(passes_layers, and_eight_at_many)
 {
     double s;

@@ -8,9 +8,16 @@
  * S^T = K Q^T, O^T = V^T P^T, and the heads of the group are the 8 columns (twice for 9..16). The order of the contraction and of the
  * tokens is free, so fragments are whole 16-byte loads; with the swizzle of the layout they have no bank conflicts.
  *
- * Before grid_wait() it reads seq_lens, the block table and, of the cache, whole pages older than the newest token. */
-#include "kv.h"
+ * With ROPE it also makes the newest row of each sequence: the warp with the row's last page rotates k, writes k and v to the cache, and
+ * into its copy of the page; every warp rotates the q of its rows. Then the cache's newest row is nobody else's work.
+ *
+ * Before grid_wait() it reads seq_lens, the block table and, of the cache, whole pages older than the newest token; with ROPE positions,
+ * slots and all pages. */
+#include "rope.h"
 
+#ifndef ROPE
+#define ROPE 0
+#endif
 enum { PAGE = CCC_PAGE, NW = CCC_DECODE_WARPS, NT = CCC_DECODE_THREADS, WINDOW = CCC_DECODE_WINDOW };
 #define G (ccc_HQ / ccc_HKV)
 #define STAGE ccc_decode_stage_B(ccc_D)
@@ -220,6 +227,53 @@ INLINE void page_math(acc_t *A, const q_t *Q, const char SHARED *p, i32 room, fl
     value(A, pp, &T);
 }
 
+/* ---- with ROPE: the newest row of a sequence ------------------------------------------------------------------------------------------ */
+typedef struct { const float GLOBAL *tab; i64 slot; } newest_t; /* its cosines, and its place in the cache or -1 */
+typedef struct { vu4 lo, hi; } row_t;                           /* lanes 0 .. D/8-1: a piece of v; from K_LANE on D/16 lanes: a pair of pieces of k */
+enum { K_LANE = 16 };
+
+INLINE newest_t newest_of(const args_t *a, const newest_args *n, i32 seq)
+{
+    return (newest_t){rope_row(n->table, n->positions, n->table_rows, ccc_D, a->status, seq), kv_slot(n->slots, a->kv_blocks, a->status, seq)};
+}
+INLINE void q_rotate(q_t *Q, const float GLOBAL *tab)
+{
+    UNROLL for (i32 h = 0; h < NQ; h++)
+        UNROLL for (i32 i = 0; i < NK / 2; i++) rope_pair(&Q->r[h][i], &Q->r[h][i + NK / 2], tab, 4 * i + (lane() & 3), ccc_D / 2);
+}
+INLINE row_t newest_load(const newest_args *n, i32 row)
+{
+    i32 seq = row / ccc_HKV, col = row % ccc_HKV * ccc_D, p = lane() - K_LANE;
+    row_t r = {0, 0};
+    if (lane() < ccc_D / 8) r.lo = ld16(n->v + (i64)seq * n->v_ld + col + lane() * 8);
+    if (p >= 0 && p < ccc_D / 16) {
+        const u16 GLOBAL *k = n->k + (i64)seq * n->k_ld + col;
+        r.lo = ld16(k + p * 8);
+        r.hi = ld16(k + (p + ccc_D / 16) * 8);
+    }
+    return r;
+}
+/* into the cache, and into the page in shared memory (d: what it holds) if its place is there, as it is unless the caller's slots are odd */
+INLINE void newest_put(row_t r, newest_t w, const args_t *a, vi4 d, char SHARED *page)
+{
+    i32 p = lane() - K_LANE, t = (i32)(w.slot % ccc_BLOCK), lo = t % PAGE * (2 * ccc_D), hi = lo, is_k = p >= 0 && p < ccc_D / 16;
+    if (is_k) {
+        rope_pair(&r.lo, &r.hi, w.tab, p, ccc_D / 2);
+        lo += kv_piece_ccc(t, p);
+        hi += kv_piece_ccc(t, p + ccc_D / 16);
+    } else lo += PAGE * 2 * ccc_D + kv_piece_ccc(t, lane());
+    if (w.slot >= 0 && (is_k || lane() < ccc_D / 8)) {
+        char GLOBAL *g = (char GLOBAL *)a->k_cache + w.slot / ccc_BLOCK * a->block_stride + d.y % ccc_HKV * a->head_stride + t / PAGE * STAGE;
+        i32 here = d.w > 0 && w.slot == (i64)d.x * ccc_BLOCK + (d.w - 1) % ccc_BLOCK;
+        st16(g + lo, r.lo);
+        if (is_k) st16(g + hi, r.hi);
+        if (here) *(vu4 SHARED *)(page + lo) = r.lo;
+        if (here && is_k) *(vu4 SHARED *)(page + hi) = r.hi;
+        fence_async(); /* the stage may be filled by a copy again */
+    }
+    warp_sync();
+}
+
 /* ---- results: lane (g,t) holds, of heads 2t, 2t+1 (+8), 8 consecutive elements at NV places ------------------------------------------------ */
 #define EL(A, q, c, e) (A)->o[q][(e) % (NE / 2)][(e) / (NE / 2) * 2 + (c)]
 INLINE i32 dim_of(i32 b) { return (perm(lane() >> 2) + 8 * b) * 8; }
@@ -263,13 +317,14 @@ INLINE void put_slot(acc_t *A, float SHARED *s)
 }
 
 /* ---- the positions from, .. from+cnt of a warp ---------------------------------------------------------------------------------------------- */
-INLINE void run_warp(const args_t *a, const plan_t *P, i32 from, i32 cnt)
+INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32 from, i32 cnt)
 {
     i32 w = uniform(tid() >> 5), start, st = 0;
     u32 bar = saddr(smem) + O_BAR + w * STAGES * 8, ring = saddr(smem) + w * STAGES * STAGE, phase = 0;
     vi4 SHARED *desc = (vi4 SHARED *)(smem + O_DESC) + w * WINDOW, *meta = (vi4 SHARED *)(smem + O_META) + w * 2;
     u64 policy = policy_evict_first();
     cursor_t cur;
+    newest_t newest;
     vi4 next = {-1, -1, 0, 0}, d0 = next;
     if (lane() < STAGES) bar_init(bar + lane() * 8, 1);
     bar_init_fence();
@@ -282,8 +337,9 @@ INLINE void run_warp(const args_t *a, const plan_t *P, i32 from, i32 cnt)
         desc[lane()] = d0;
     }
     warp_sync();
-    /* pages older than the newest token do not depend on the kernel before: they are on their way before the wait */
-    i32 mine = lane() < imin(STAGES, cnt), old = (d0.z + 1) * PAGE < d0.w;
+    /* pages older than the newest token do not depend on the kernel before: they are on their way before the wait. With ROPE no page does */
+    i32 mine = lane() < imin(STAGES, cnt), old = ROPE || (d0.z + 1) * PAGE < d0.w;
+    if (ROPE && cnt > 0) newest = newest_of(a, n, shfl_i(d0.y, 0) / ccc_HKV);
     if (mine && old) issue(a, d0, ring + lane() * STAGE, bar + lane() * 8, policy);
     grid_wait();
     if (mine && !old) issue(a, d0, ring + lane() * STAGE, bar + lane() * 8, policy);
@@ -294,10 +350,17 @@ INLINE void run_warp(const args_t *a, const plan_t *P, i32 from, i32 cnt)
         q_t Q;
         vi4 d = desc[i & (WINDOW - 1)];
         i32 np = pages(d.w), room = d.w - d.z * PAGE, end = imin(cnt, i + np - d.z), whole = d.z == 0 && i + np <= cnt, r0 = from + i - d.z;
+        row_t made = {0, 0};
         q_load(&Q, a, d.y);
+        if (ROPE) {
+            if (i > 0) newest = newest_of(a, n, d.y / ccc_HKV);
+            if (d.z + end - i == np) made = newest_load(n, d.y);
+            q_rotate(&Q, newest.tab);
+        }
         acc_zero(&A);
         NO_UNROLL for (; i < end; i++, room -= PAGE) {
             while (!bar_try(bar + st * 8, phase)) {}
+            if (ROPE && room <= PAGE) newest_put(made, newest, a, desc[i & (WINDOW - 1)], smem + w * STAGES * STAGE + st * STAGE); /* the row's last page */
             page_math(&A, &Q, smem + w * STAGES * STAGE + st * STAGE, room, sc);
             warp_sync();
             i32 j = i + STAGES;
@@ -417,31 +480,37 @@ INLINE void merge_grid(const args_t *a, i32 row, i32 f, i32 l)
     }
 }
 
-KERNEL ccc_kernel(attention_args a)
+INLINE void decode(const args_t *a, const newest_args *newest)
 {
     dependents_launch();
-    plan_t P = plan(&a);
+    plan_t P = plan(a);
     i32 from = imin(cta() * P.per, P.W), to = imin(from + P.per, P.W), n = to - from, w = uniform(tid() >> 5);
     if (n <= 0) {
         grid_wait();
         return;
     }
     i32 wa = from + n * w / NW;
-    run_warp(&a, &P, wa, from + n * (w + 1) / NW - wa);
+    run_warp(a, newest, &P, wa, from + n * (w + 1) / NW - wa);
     cta_sync();
-    open_t o = merge_cta(&a, &P, from, to);
+    open_t o = merge_cta(a, &P, from, to);
     if (o.row[0] < 0 && o.row[1] < 0) return;
     i32 SHARED *last = (i32 SHARED *)(smem + O_FLAG);
     cta_sync();
     if (tid() < 2) { /* the last block to arrive merges, and leaves the counter at zero */
         i32 k = tid(), f = k ? o.first[1] : o.first[0], need = (k ? o.last[1] : o.last[0]) - f, on = (k ? o.row[1] : o.row[0]) >= 0, seen = -1;
         if (on) {
-            seen = atomic_add_acq_rel(a.count + f, 1);
-            if (seen == need) a.count[f] = 0;
+            seen = atomic_add_acq_rel(a->count + f, 1);
+            if (seen == need) a->count[f] = 0;
         }
         last[k] = on && seen == need;
     }
     cta_sync();
     NO_UNROLL for (i32 k = 0; k < 2; k++)
-        if (last[k]) merge_grid(&a, k ? o.row[1] : o.row[0], k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0]);
+        if (last[k]) merge_grid(a, k ? o.row[1] : o.row[0], k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0]);
 }
+
+#if ROPE
+KERNEL ccc_kernel(attention_rope_args a) { decode(&a.a, &a.n); }
+#else
+KERNEL ccc_kernel(attention_args a) { decode(&a, 0); }
+#endif

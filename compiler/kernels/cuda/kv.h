@@ -25,12 +25,9 @@ INLINE i64 kv_token(kv_strides s, i32 b, i32 t)
 INLINE i64 kv_token_step(kv_strides s) { return ccc_LAYOUT == KV_CCC ? 2 * ccc_D : s.token; }
 /* bytes from a row of K to the same row of V, beyond the difference of the two bases */
 INLINE i32 kv_v(void) { return ccc_LAYOUT == KV_CCC ? 32 * ccc_D : 0; }
-/* bytes from the start of token t's row to piece c */
-INLINE i32 kv_piece(i32 t, i32 c)
-{
-    if (ccc_LAYOUT == KV_CCC && c < ccc_D / 64 * 8) c = (c & ~7) | ((c ^ t) & 7);
-    return c * 16;
-}
+/* bytes from the start of token t's row to piece c: in layout ccc, in all of them */
+INLINE i32 kv_piece_ccc(i32 t, i32 c) { return (c < ccc_D / 64 * 8 ? (c & ~7) | ((c ^ t) & 7) : c) * 16; }
+INLINE i32 kv_piece(i32 t, i32 c) { return ccc_LAYOUT == KV_CCC ? kv_piece_ccc(t, c) : c * 16; }
 /* a block number of the table, forced into the cache */
 INLINE i32 kv_block(const i32 GLOBAL *entry, i32 kv_blocks, u32 GLOBAL *status, i32 seq)
 {

@@ -1,8 +1,7 @@
 /* Rotary embedding of q and k and the write of k and v into the cache, in one pass over the packed rows of a step.
  * One thread has one item: a 16-byte piece of a head and its partner `half` elements further on (both results are made from the same two
- * loads), or a piece that is only copied. All items of all tokens lie in one line. Rotation in f32 with one rounding to bf16:
- * a' = fma(a, cos, -(b * sin)), b' = fma(b, cos, a * sin). Nothing is read before grid_wait(). */
-#include "kv.h"
+ * loads), or a piece that is only copied. All items of all tokens lie in one line. Nothing is read before grid_wait(). */
+#include "rope.h"
 
 SPEC(i32, ccc_ROTARY);    /* elements of a head that are rotated: even, at most D */
 SPEC(i32, ccc_DO_Q);      /* rotate q into q_out */
@@ -12,23 +11,6 @@ SPEC(i32, ccc_K_ROTATED); /* k comes rotated */
 
 typedef struct { i32 lo, hi; vu4 vlo, vhi; } item_t; /* pieces lo and hi (-1: none) of a head */
 
-INLINE float turn(float a, float b, float c, float s) { return fma_(a, c, -(b * s)); }
-
-/* both pieces of a pair, rotated. half is a multiple of 8 */
-INLINE void rotate_pair(item_t *it, const float GLOBAL *row)
-{
-    vf8 a = bf16x8_f32(it->vlo), b = bf16x8_f32(it->vhi), x, y;
-    const vf4 GLOBAL *cs = (const vf4 GLOBAL *)(row + it->lo * 8), *sn = (const vf4 GLOBAL *)(row + ccc_ROTARY / 2 + it->lo * 8);
-    UNROLL for (i32 h = 0; h < 2; h++) {
-        vf4 c = cs[h], s = sn[h];
-        UNROLL for (i32 k = 0; k < 4; k++) {
-            x[4 * h + k] = turn(a[4 * h + k], b[4 * h + k], c[k], s[k]);
-            y[4 * h + k] = fma_(b[4 * h + k], c[k], a[4 * h + k] * s[k]);
-        }
-    }
-    it->vlo = f32x8_bf16(x);
-    it->vhi = f32x8_bf16(y);
-}
 /* one piece, element by element, where pairs do not lie in whole pieces */
 INLINE void rotate_single(item_t *it, const u16 GLOBAL *src, const float GLOBAL *row)
 {
@@ -38,7 +20,7 @@ INLINE void rotate_single(item_t *it, const u16 GLOBAL *src, const float GLOBAL 
         i32 e = it->lo * 8 + k, i = e < half ? e : e - half;
         if (e >= ccc_ROTARY) continue;
         float c = row[i], s = row[half + i], other = bf16_f32(src[e < half ? e + half : e - half]);
-        v[k] = e < half ? turn(v[k], other, c, s) : fma_(v[k], c, other * s);
+        v[k] = e < half ? rope_lo(v[k], other, c, s) : rope_hi(other, v[k], c, s);
     }
     it->vlo = f32x8_bf16(v);
 }
@@ -53,7 +35,7 @@ INLINE item_t take(i32 n, const u16 GLOBAL *src, const float GLOBAL *row, i32 ro
     it.vlo = ld16(src + it.lo * 8);
     if (it.hi >= 0) it.vhi = ld16(src + it.hi * 8);
     if (rotated) return it;
-    if (it.hi >= 0) rotate_pair(&it, row);
+    if (it.hi >= 0) rope_pair(&it.vlo, &it.vhi, row, it.lo, ccc_ROTARY / 2);
     else if (ccc_ROTARY % 16) rotate_single(&it, src, row);
     return it;
 }
@@ -65,12 +47,8 @@ INLINE void put(u16 GLOBAL *dst, const item_t *it)
 /* where the row of token t goes; 0: nowhere */
 INLINE char GLOBAL *cache_row(const rope_kv_args *a, i32 t, i32 head, i32 v, i32 *in_block)
 {
-    i64 slot = a->slots[t];
-    if (slot == -1) return 0;
-    if (slot < 0 || slot >= (i64)a->kv_blocks * ccc_BLOCK) {
-        status_set(a->status, STATUS_BAD_SLOT, (u32)t, (u32)slot);
-        return 0;
-    }
+    i64 slot = kv_slot(a->slots, a->kv_blocks, a->status, t);
+    if (slot < 0) return 0;
     kv_strides s = {a->block_stride, a->token_stride, a->head_stride};
     *in_block = (i32)(slot % ccc_BLOCK);
     return (v ? a->v_cache + kv_v() : a->k_cache) + kv_token(s, (i32)(slot / ccc_BLOCK), *in_block) + head * s.head;
@@ -83,15 +61,7 @@ INLINE void put_cache(const rope_kv_args *a, i32 t, i32 head, i32 v, const item_
     st16(p + kv_piece(r, it->lo), it->vlo);
     if (it->hi >= 0) st16(p + kv_piece(r, it->hi), it->vhi);
 }
-INLINE const float GLOBAL *table_row(const rope_kv_args *a, i32 t)
-{
-    i64 pos = a->positions[t];
-    if (pos < 0 || pos >= a->table_rows) {
-        status_set(a->status, STATUS_BAD_POSITION, (u32)t, (u32)pos);
-        pos = pos < 0 ? 0 : a->table_rows - 1;
-    }
-    return a->table + pos * ccc_ROTARY;
-}
+INLINE const float GLOBAL *table_row(const rope_kv_args *a, i32 t) { return rope_row(a->table, a->positions, a->table_rows, ccc_ROTARY, a->status, t); }
 
 KERNEL ccc_kernel(rope_kv_args a)
 {

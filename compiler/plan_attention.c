@@ -1,0 +1,209 @@
+/* Planning of rotation, cache write and attention: alone, or on a decode step the three as one kernel. Launch shapes and limits of the
+ * templates: kernels/attention_geometry.h. */
+#include "plan_unit.h"
+
+enum { MAX_DECODE_CTAS = 192 }; /* of attn_decode, whose scratch is sized by its grid: parts with more multiprocessors use this many */
+
+/* ---- rope, kv_write ------------------------------------------------------------------------------------------------------------------------ */
+static int64_t cache_dim(const plan_builder *b, ccc_val cache, int i) { return ccc_dim_max(b->g, type_of(b, cache)->dim[i]); }
+
+static void cache_params(plan_builder *b, size_t k_cache, size_t v_cache, size_t strides, ccc_val cache)
+{
+    uint32_t layer = pb_loc(b, cache).index;
+    pb_plain(b, k_cache, 8, CCART_P_KV, layer, 0);
+    pb_plain(b, v_cache, 8, CCART_P_KV, layer, 1);
+    pb_expr(b, strides, 8, px_var(b, CCART_VAR_KV_BLOCK_STRIDE));
+    pb_expr(b, strides + 8, 8, px_var(b, CCART_VAR_KV_TOKEN_STRIDE));
+    pb_expr(b, strides + 16, 8, px_var(b, CCART_VAR_KV_HEAD_STRIDE));
+}
+
+typedef struct { ccc_val q, k, v, q_out, k_out, cache; const ccc_node *rope; int64_t hq, hkv, d; } rope_facts;
+
+static ccc_status rope_operand(plan_builder *b, size_t ptr, size_t ld, ccc_val v, ccc_err *err)
+{
+    CCC_TRY(need_dtype(b, v, CCC_BF16, "an operand of rope or kv_write", err));
+    plan_loc l = pb_loc(b, v);
+    if (l.ld % 8 || l.col % 8) return ccc_fail(err, CCC_E_UNSUPPORTED, "rope: rows must begin at multiples of 8 elements");
+    pb_value(b, ptr, v, 0);
+    int32_t n = (int32_t)l.ld;
+    pb_imm(b, ld, 4, &n);
+    return CCC_OK;
+}
+
+static ccc_status rope_params(plan_builder *b, const rope_facts *f, uint32_t T, ccc_val slots, ccc_err *err)
+{
+    typedef rope_kv_args A;
+    if (f->q) {
+        CCC_TRY(rope_operand(b, offsetof(A, q), offsetof(A, q_ld), f->q, err));
+        CCC_TRY(rope_operand(b, offsetof(A, q_out), offsetof(A, q_out_ld), f->q_out, err));
+    }
+    if (f->k) CCC_TRY(rope_operand(b, offsetof(A, k), offsetof(A, k_ld), f->k, err));
+    if (f->k_out) CCC_TRY(rope_operand(b, offsetof(A, k_out), offsetof(A, k_out_ld), f->k_out, err));
+    if (f->v) CCC_TRY(rope_operand(b, offsetof(A, v), offsetof(A, v_ld), f->v, err));
+    if (f->rope) {
+        pb_value(b, offsetof(A, table), f->rope->in[1], 0);
+        pb_value(b, offsetof(A, positions), f->rope->in[2], 0);
+        PB_I32(b, A, table_rows, ccc_dim_max(b->g, type_of(b, f->rope->in[1])->dim[0]));
+    }
+    if (f->cache) {
+        pb_value(b, offsetof(A, slots), slots, 0);
+        cache_params(b, offsetof(A, k_cache), offsetof(A, v_cache), offsetof(A, block_stride), f->cache);
+        pb_expr(b, offsetof(A, kv_blocks), 4, px_var(b, CCART_VAR_KV_BLOCKS));
+    }
+    pb_plain(b, offsetof(A, status), 8, CCART_P_STATUS, 0, 0);
+    pb_expr(b, offsetof(A, T), 4, T);
+    return CCC_OK;
+}
+
+static void look_rope(const plan_builder *b, const ccc_group_info *u, rope_facts *f)
+{
+    const ccc_node *a = &b->g->node[u->kv_write];
+    if (u->kv_write) {
+        f->cache = a->in[0];
+        f->k = a->in[1];
+        f->v = a->in[2];
+        f->hkv = cache_dim(b, f->cache, 0);
+        f->d = cache_dim(b, f->cache, 2);
+    }
+    if (u->rope_k) {
+        f->rope = &b->g->node[u->rope_k];
+        f->k = f->rope->in[0];
+        f->k_out = u->k_out;
+    }
+    if (u->rope_q) {
+        f->rope = &b->g->node[u->rope_q];
+        f->q = f->rope->in[0];
+        f->q_out = u->q_out;
+        f->d = ccc_attr_int(f->rope, "head_size");
+        f->hq = ccc_type_last(type_of(b, f->q)) / f->d;
+    }
+}
+
+ccc_status plan_rope(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    const ccc_node *a = &b->g->node[u->anchor];
+    rope_facts f = { 0 };
+    uint32_t T = 0, first = b->n_params;
+    int64_t cols = 0;
+    look_rope(b, u, &f);
+    ccc_val rows_of = f.q ? f.q : f.k;
+    CCC_TRY(shape(b, rows_of, &T, &cols, err));
+    int64_t rotary = f.rope ? ccc_type_last(type_of(b, f.rope->in[1])) : f.d;
+    bool do_kv = f.cache != 0, k_rotated = do_kv && !u->rope_k;
+    int64_t layout = do_kv ? type_of(b, f.cache)->layout : CCC_LAYOUT_NHD, block = do_kv ? cache_dim(b, f.cache, 1) : 16;
+    if (do_kv) CCC_TRY(need_dtype(b, f.cache, CCC_BF16, "the KV cache", err));
+    if (f.d % 8) return ccc_fail(err, CCC_E_UNSUPPORTED, "head size %lld: a multiple of 8 is needed", (long long)f.d);
+    plan_kernel k = new_kernel(b, "rope_kv", CCC_ROPE_THREADS, sizeof(rope_kv_args));
+    const ccc_spec spec[] = { { "HQ", f.q ? f.hq : 1 }, { "HKV", f.hkv ? f.hkv : 1 }, { "D", f.d }, { "ROTARY", rotary }, { "LAYOUT", layout }, { "BLOCK", block },
+                              { "DO_Q", f.q != 0 }, { "DO_K", f.k_out != 0 }, { "DO_KV", do_kv }, { "K_ROTATED", k_rotated } };
+    for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
+    CCC_TRY(rope_params(b, &f, T, do_kv ? a->in[3] : 0, err));
+    int items = ccc_rope_items(f.q ? (int)f.hq : 0, (int)f.hkv, (int)f.d, (int)rotary, f.q != 0, f.k_out != 0, do_kv);
+    uint32_t grid[3] = { is_cuda(b) ? up(b, mul(b, T, items), CCC_ROPE_THREADS) : host_grid(b, T), one(b), one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
+/* ---- attention ---------------------------------------------------------------------------------------------------------------------------- */
+typedef struct { ccc_val q; rope_facts own; int64_t hq, hkv, d, block, layout; uint32_t T, S; bool decode, rope; } attention_facts;
+
+static ccc_status look_attention(plan_builder *b, const ccc_group_info *u, attention_facts *f, ccc_err *err)
+{
+    const ccc_node *n = &b->g->node[u->anchor];
+    int64_t cols = 0;
+    f->q = n->in[0];
+    f->rope = u->kv_write != 0;
+    if (f->rope) {
+        look_rope(b, u, &f->own);
+        f->q = f->own.q;
+    }
+    CCC_TRY(shape(b, f->q, &f->T, &cols, err));
+    CCC_TRY(px_dim(&f->S, b, b->g, type_of(b, n->in[3])->dim[0], err));
+    f->hkv = cache_dim(b, n->in[1], 0);
+    f->block = cache_dim(b, n->in[1], 1);
+    f->d = cache_dim(b, n->in[1], 2);
+    f->hq = cols / f->d;
+    f->layout = type_of(b, n->in[1])->layout;
+    f->decode = schedule_decode_attention(b->plan->target, b->plan->config, b->g, n, b->mode);
+    CCC_TRY(need_dtype(b, f->q, CCC_BF16, "the query of attention", err));
+    CCC_TRY(need_dtype(b, n->in[1], CCC_BF16, "the KV cache", err));
+    CCC_TRY(need_dtype(b, u->result[0], CCC_BF16, "the result of attention", err));
+    if (f->d % 8 || f->d > CCC_ATTN_MAX_D) return ccc_fail(err, CCC_E_UNSUPPORTED, "head size %lld: a multiple of 8 up to %d is needed", (long long)f->d, CCC_ATTN_MAX_D);
+    if (f->hq % f->hkv) return ccc_fail(err, CCC_E_UNSUPPORTED, "%lld query heads over %lld cache heads", (long long)f->hq, (long long)f->hkv);
+    if (pb_loc(b, f->q).ld % 8 || pb_loc(b, f->q).col % 8) return ccc_fail(err, CCC_E_UNSUPPORTED, "attention: rows must begin at multiples of 8 elements");
+    return CCC_OK;
+}
+
+static ccc_status attention_params(plan_builder *b, const ccc_group_info *u, const attention_facts *f, ccc_err *err)
+{
+    typedef attention_args A;
+    const ccc_node *n = &b->g->node[u->anchor];
+    pb_value(b, offsetof(A, out), u->result[0], 0);
+    pb_value(b, offsetof(A, q), f->q, 0);
+    cache_params(b, offsetof(A, k_cache), offsetof(A, v_cache), offsetof(A, block_stride), n->in[1]);
+    pb_value(b, offsetof(A, table), n->in[2], 0);
+    pb_value(b, offsetof(A, seq_lens), n->in[3], 0);
+    pb_value(b, offsetof(A, query_start), n->in[4], 0);
+    if (f->decode) {
+        pb_buffer(b, offsetof(A, part), pb_scratch(b, (uint64_t)MAX_DECODE_CTAS * (uint64_t)ccc_decode_part_B((int)(f->hq / f->hkv), (int)f->d)));
+        pb_plain(b, offsetof(A, count), 8, CCART_P_COUNTER, 0, 0);
+        if (b->counters_B < MAX_DECODE_CTAS * CCC_DECODE_COUNT_B) b->counters_B = MAX_DECODE_CTAS * CCC_DECODE_COUNT_B;
+    }
+    pb_plain(b, offsetof(A, status), 8, CCART_P_STATUS, 0, 0);
+    pb_expr(b, offsetof(A, S), 4, f->S);
+    pb_expr(b, offsetof(A, T), 4, f->T);
+    pb_expr(b, offsetof(A, max_blocks), 4, px_var(b, CCART_VAR_MAX_BLOCKS));
+    PB_I32(b, A, q_ld, pb_loc(b, f->q).ld);
+    PB_I32(b, A, out_ld, pb_loc(b, u->result[0]).ld);
+    pb_expr(b, offsetof(A, kv_blocks), 4, px_var(b, CCART_VAR_KV_BLOCKS));
+    PB_F32(b, A, scale, ccc_attr_float(n, "scale"));
+    return b->oom ? ccc_fail(err, CCC_E_NOMEM, "out of memory") : CCC_OK;
+}
+
+/* The kernel looks at these before the kernels in front of it have ended: only what the step's caller gives is there by then. */
+static ccc_status need_input(plan_builder *b, ccc_val v, const char *what, ccc_err *err)
+{
+    if (pb_loc(b, v).kind == CCART_P_INPUT) return CCC_OK;
+    return ccc_fail(err, CCC_E_UNSUPPORTED, "attention of a decode step: %s must be an input of the step", what);
+}
+
+static ccc_status newest_params(plan_builder *b, const ccc_group_info *u, const attention_facts *f, ccc_err *err)
+{
+    typedef attention_rope_args A;
+    const ccc_val slots = b->g->node[u->kv_write].in[3], positions = f->own.rope->in[2];
+    if (!f->decode || ccc_type_last(type_of(b, f->own.rope->in[1])) != f->d)
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "no kernel of this target makes rotation, cache write and attention of these heads in one");
+    CCC_TRY(need_input(b, slots, "slots", err));
+    CCC_TRY(need_input(b, positions, "positions", err));
+    CCC_TRY(rope_operand(b, offsetof(A, n.k), offsetof(A, n.k_ld), f->own.k, err));
+    CCC_TRY(rope_operand(b, offsetof(A, n.v), offsetof(A, n.v_ld), f->own.v, err));
+    pb_value(b, offsetof(A, n.table), f->own.rope->in[1], 0);
+    pb_value(b, offsetof(A, n.positions), positions, 0);
+    pb_value(b, offsetof(A, n.slots), slots, 0);
+    PB_I32(b, A, n.table_rows, ccc_dim_max(b->g, type_of(b, f->own.rope->in[1])->dim[0]));
+    return CCC_OK;
+}
+
+ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err)
+{
+    attention_facts f = { 0 };
+    uint32_t first = b->n_params;
+    CCC_TRY(look_attention(b, u, &f, err));
+    int g = (int)(f.hq / f.hkv), d = (int)f.d;
+    plan_kernel k = new_kernel(b, f.rope ? "attn_decode_rope" : f.decode ? "attn_decode" : "attention", f.decode ? CCC_DECODE_THREADS : CCC_ATTN_THREADS,
+                               f.rope ? sizeof(attention_rope_args) : sizeof(attention_args));
+    const ccc_spec spec[] = { { "HQ", f.hq }, { "HKV", f.hkv }, { "D", f.d }, { "BLOCK", f.block }, { "LAYOUT", f.layout } };
+    for (unsigned i = 0; i < (f.decode ? 4 : 5); i++) plan_spec(&k, spec[i].name, spec[i].value);
+    k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d) : is_cuda(b) ? ccc_attn_shared_B(d) : ccc_host_attention_scratch_B(d));
+    if (is_cuda(b)) k.req.min_blocks = f.decode ? 1 : (unsigned)ccc_attn_min_blocks(d);
+    CCC_TRY(attention_params(b, u, &f, err));
+    if (f.rope) CCC_TRY(newest_params(b, u, &f, err));
+    uint32_t grid[3] = { one(b), one(b), one(b) };
+    if (f.decode) grid[0] = px_op(b, CCART_X_MIN, px_var(b, CCART_VAR_SM), px_const(b, MAX_DECODE_CTAS));
+    else if (is_cuda(b)) grid[0] = mul(b, px_op(b, CCART_X_ADD, up(b, mul(b, f.T, g), CCC_ATTN_ROWS), f.S), f.hkv);
+    else {
+        grid[0] = px_op(b, CCART_X_ADD, up(b, f.T, CCC_HOST_QUERIES), f.S);
+        grid[1] = px_const(b, f.hkv);
+    }
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
