@@ -244,7 +244,9 @@ uint32_t pb_tmap(plan_builder *b, ccc_val v, int64_t rows, int64_t cols, uint32_
 ccc_status pb_launch(plan_builder *b, const plan_kernel *k, const uint32_t grid[3], uint32_t first_param, uint32_t label, ccc_err *err)
 {
     ccart_node n = { .kind = CCART_NODE_KERNEL, .edge = CCART_EDGE_FULL, .first_param = first_param, .n_params = b->n_params - first_param, .label = label };
-    CCC_TRY(plan_add_kernel(&n.kernel, b->plan, k, err));
+    uint32_t number; /* n's fields have no alignment */
+    CCC_TRY(plan_add_kernel(&number, b->plan, k, err));
+    n.kernel = number;
     memcpy(n.grid, grid, sizeof n.grid);
     if (b->n_nodes && b->plan->config->programmatic_launch && (k->flags & CCART_KERNEL_PDL)) {
         const ccart_node *prev = &b->node[b->n_nodes - 1];

@@ -75,9 +75,11 @@ enum {
 };
 enum { CCART_STATUS_BAD_TOKEN = 1, CCART_STATUS_BAD_SLOT = 2, CCART_STATUS_BAD_BLOCK = 3, CCART_STATUS_BAD_ROW = 4, CCART_STATUS_BAD_POSITION = 5 };
 /* status words: [0] kind (0: fine; the first one to be set stays), [1] index of the token, sequence or row, [2] low 32 bits of the offending value */
-typedef struct { uint8_t kind, size_B; uint16_t offset_B /* in the argument struct */; uint32_t index; int64_t value; uint32_t expr; } ccart_param;
+/* Params, tensor maps and nodes are most of an artifact: these structs are the bytes of the file, which are used where they lie. */
+typedef struct __attribute__((packed)) { uint8_t kind, size_B; uint16_t offset_B /* in the argument struct */; uint32_t index; int64_t value; uint32_t expr; } ccart_param;
+_Static_assert(sizeof(ccart_param) == 20 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "as in the file");
 
-typedef struct { /* a tensor map, encoded when the session is made */
+typedef struct __attribute__((packed)) { /* a tensor map, encoded when the session is made */
     uint8_t base_kind;          /* CCART_P_WEIGHT, _ARENA, _INPUT or _OUTPUT */
     uint8_t dtype;              /* ccc_dtype number: BF16, F32, E4M3 (as U8) ... */
     uint8_t rank, swizzle;      /* 2; swizzle in bytes: 0, 32, 64, 128 */
@@ -87,12 +89,13 @@ typedef struct { /* a tensor map, encoded when the session is made */
     uint32_t stride[CCART_MAX_RANK]; /* expressions, bytes, stride[0] unused */
     uint32_t box[CCART_MAX_RANK];    /* elements */
 } ccart_tmap;
+_Static_assert(sizeof(ccart_tmap) == 69, "as in the file");
 
 /* ---- programs */
 enum { CCART_NODE_KERNEL = 1, CCART_NODE_MEMSET = 2, CCART_NODE_COPY = 3, CCART_NODE_SPLIT = 4,
        CCART_NODE_COLLECTIVE = 5, CCART_NODE_CHILD = 6, CCART_NODE_SWITCH = 7 /* 5..7 reserved: refused */ };
 enum { CCART_EDGE_FULL = 0, CCART_EDGE_PROGRAMMATIC = 1 }; /* from the node before */
-typedef struct {
+typedef struct __attribute__((packed)) {
     uint8_t kind, edge;
     uint32_t kernel;              /* KERNEL */
     uint32_t grid[3];             /* expressions */
@@ -101,6 +104,7 @@ typedef struct {
     uint32_t fill;                /* MEMSET: byte */
     uint32_t label;               /* number of the graph node or group, for reports */
 } ccart_node;
+_Static_assert(sizeof(ccart_node) == 38, "as in the file");
 
 enum { /* modes */
     CCART_MODE_DECODE = 1, /* every sequence has one query token: T == S */

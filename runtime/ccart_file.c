@@ -1,10 +1,12 @@
 /* The container of an artifact: header, table of contents, chunks, closing hash. Chunks lie one after the
  * other at multiples of 64 bytes in the order of the table, with zeros between, so that for given content
  * there is exactly one valid file and nothing can overlap. The byte tables are in README.md. */
+#define _GNU_SOURCE /* madvise */
 #include "ccart_codec.h"
 #include "ccart_format.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #define XXH_STATIC_LINKING_ONLY /* for a hash state on the stack */
 #include <xxhash.h>
 #include <zstd.h>
@@ -190,8 +192,7 @@ ccc_status ccart_encode(uint8_t **out, size_t *size_B, const ccart_file *f, ccc_
 typedef struct {
     ccart_file file;
     ccart_memory *memory;
-    uint8_t *chunk[CCART_MAX_CHUNKS];
-    uint32_t n_chunks;
+    void *room; /* for all that is unpacked */
 } decoded;
 typedef struct {
     const uint8_t *data;
@@ -200,8 +201,10 @@ typedef struct {
     row row[CCART_MAX_CHUNKS];
     decoded *to;
     unsigned flags;
-    ZSTD_DCtx *zstd; /* made with the first packed chunk */
+    ZSTD_DCtx *zstd;   /* made with the first packed chunk */
+    uint8_t *unpacked; /* where the next one goes */
 } reader;
+enum { UNPACKED_ALIGN_B = 16, HUGE_B = 2 << 20 };
 
 static bool all_zero(const uint8_t *p, size_t n)
 {
@@ -312,20 +315,52 @@ static ccc_status read_toc(reader *r, ccc_err *err)
     return CCC_OK;
 }
 
+static bool wanted(const reader *r, uint32_t kind)
+{
+    bool text = kind == CCART_CHUNK_GRAPH || kind == CCART_CHUNK_REPORT;
+    return known_chunk(kind) && (text ? r->flags & (CCART_WITH_TEXT | CCART_TEXT_ALONE) : !(r->flags & CCART_TEXT_ALONE));
+}
+
+static uint64_t unpacked_B(const row *c)
+{
+    return (c->raw_B + UNPACKED_ALIGN_B - 1) & ~(uint64_t)(UNPACKED_ALIGN_B - 1);
+}
+
+/* Room for all packed chunks at once. Half of the time that opening a large artifact took went into page faults;
+ * where there are huge pages, a few of them do. */
+static ccc_status make_room(reader *r, ccc_err *err)
+{
+    uint64_t size_B = 0;
+    for (uint32_t i = 0; i < r->n; i++) {
+        const row *c = &r->row[i];
+        const uint8_t *from = r->data + c->offset;
+        if (c->codec == CCART_CODEC_RAW || !wanted(r, c->kind)) continue;
+        if (ZSTD_getFrameContentSize(from, (size_t)c->stored_B) != c->raw_B ||
+            ZSTD_findFrameCompressedSize(from, (size_t)c->stored_B) != c->stored_B)
+            return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is not one whole frame", c->kind, c->index);
+        size_B += unpacked_B(c);
+    }
+    bool huge = size_B >= HUGE_B;
+    r->to->room = malloc((size_t)(huge ? size_B + 2 * HUGE_B : size_B + 1));
+    if (!r->to->room)
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory: an artifact needs %llu bytes", (unsigned long long)size_B);
+    r->unpacked = r->to->room;
+#ifdef MADV_HUGEPAGE
+    if (huge) { /* advice: it may be refused */
+        r->unpacked += -(uintptr_t)r->unpacked % HUGE_B;
+        madvise(r->unpacked, (size_t)((size_B + HUGE_B - 1) / HUGE_B * HUGE_B), MADV_HUGEPAGE);
+    }
+#endif
+    return CCC_OK;
+}
+
 static ccc_status unpack(reader *r, const row *c, const uint8_t **out, ccc_err *err)
 {
     const uint8_t *from = r->data + c->offset;
     *out = from;
     if (c->codec == CCART_CODEC_RAW) return CCC_OK;
-    if (ZSTD_getFrameContentSize(from, (size_t)c->stored_B) != c->raw_B ||
-        ZSTD_findFrameCompressedSize(from, (size_t)c->stored_B) != c->stored_B)
-        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is not one whole frame",
-                        c->kind, c->index);
-    uint8_t *to = malloc(c->raw_B ? (size_t)c->raw_B : 1);
-    if (!to)
-        return ccc_fail(err, CCC_E_NOMEM, "out of memory: a chunk of the artifact needs %llu bytes",
-                        (unsigned long long)c->raw_B);
-    r->to->chunk[r->to->n_chunks++] = to;
+    uint8_t *to = r->unpacked;
+    r->unpacked += unpacked_B(c);
     if (!r->zstd && !(r->zstd = ZSTD_createDCtx())) return ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is read");
     size_t n = ZSTD_decompressDCtx(r->zstd, to, (size_t)c->raw_B, from, (size_t)c->stored_B);
     if (ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation) return ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is read");
@@ -404,6 +439,7 @@ static ccc_status read_all(reader *r, ccc_err *err)
 {
     CCC_TRY(read_header(r, err));
     CCC_TRY(read_toc(r, err));
+    CCC_TRY(make_room(r, err));
     r->to->file.graph_text = r->to->file.report = "";
     if (!(r->flags & CCART_TEXT_ALONE)) CCC_TRY(read_model(r, err));
     if (r->flags & (CCART_WITH_TEXT | CCART_TEXT_ALONE)) {
@@ -436,7 +472,7 @@ void ccart_release(ccart_file *f)
 {
     if (!f) return;
     decoded *d = (decoded *)f; /* `file` is its first member */
-    for (uint32_t i = 0; i < d->n_chunks; i++) free(d->chunk[i]);
+    free(d->room);
     ccart_memory_free(d->memory);
     free(d);
 }

@@ -105,44 +105,6 @@ void ccart_chunk_kernels(ccart_stream *s, ccart_target *t)
     CCART_ARRAY(s, t->kernel, t->n_kernels, CCART_MAX_KERNELS, 46, kernel);
 }
 
-static void tmap(ccart_stream *s, ccart_tmap *p)
-{
-    ccart_u8(s, &p->base_kind);
-    ccart_u8(s, &p->dtype);
-    ccart_u8(s, &p->rank);
-    ccart_u8(s, &p->swizzle);
-    ccart_u8(s, &p->promotion);
-    ccart_u32(s, &p->index);
-    ccart_i64(s, &p->value);
-    ccart_u32(s, &p->base_expr);
-    for (int i = 0; i < CCART_MAX_RANK; i++) ccart_u32(s, &p->dim[i]);
-    for (int i = 0; i < CCART_MAX_RANK; i++) ccart_u32(s, &p->stride[i]);
-    for (int i = 0; i < CCART_MAX_RANK; i++) ccart_u32(s, &p->box[i]);
-}
-
-static void param(ccart_stream *s, ccart_param *p)
-{
-    ccart_u8(s, &p->kind);
-    ccart_u8(s, &p->size_B);
-    ccart_u16(s, &p->offset_B);
-    ccart_u32(s, &p->index);
-    ccart_i64(s, &p->value);
-    ccart_u32(s, &p->expr);
-}
-
-static void node(ccart_stream *s, ccart_node *p)
-{
-    ccart_u8(s, &p->kind);
-    ccart_u8(s, &p->edge);
-    ccart_u32(s, &p->kernel);
-    for (int i = 0; i < 3; i++) ccart_u32(s, &p->grid[i]);
-    ccart_u32(s, &p->first_param);
-    ccart_u32(s, &p->n_params);
-    ccart_u32(s, &p->size_expr);
-    ccart_u32(s, &p->fill);
-    ccart_u32(s, &p->label);
-}
-
 static void program(ccart_stream *s, ccart_program *p)
 {
     ccart_u32(s, &p->mode);
@@ -150,9 +112,9 @@ static void program(ccart_stream *s, ccart_program *p)
     ccart_i64(s, &p->t_max);
     ccart_u64(s, &p->arena_B);
     CCART_ARRAY(s, p->expr, p->n_exprs, CCART_MAX_EXPRS, 2, expr);
-    CCART_ARRAY(s, p->tmap, p->n_tmaps, CCART_MAX_PARAMS, 69, tmap);
-    CCART_ARRAY(s, p->param, p->n_params, CCART_MAX_PARAMS, 20, param);
-    CCART_ARRAY(s, p->node, p->n_nodes, CCART_MAX_NODES, 38, node);
+    CCART_RECORDS(s, p->tmap, p->n_tmaps, CCART_MAX_PARAMS);
+    CCART_RECORDS(s, p->param, p->n_params, CCART_MAX_PARAMS);
+    CCART_RECORDS(s, p->node, p->n_nodes, CCART_MAX_NODES);
 }
 
 void ccart_chunk_programs(ccart_stream *s, ccart_target *t)

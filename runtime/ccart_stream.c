@@ -105,11 +105,7 @@ static inline __attribute__((always_inline)) uint64_t number(ccart_stream *s, ui
     const uint8_t *p = take(s, size_B);
     uint64_t r = 0;
     if (!p) return 0;
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    memcpy(&r, p, size_B);
-#else
-    for (unsigned i = 0; i < size_B; i++) r |= (uint64_t)p[i] << 8 * i;
-#endif
+    memcpy(&r, p, size_B); /* this machine is little endian too: ccart.h */
     return r;
 }
 
@@ -203,10 +199,16 @@ void ccart_code(ccart_stream *s, const uint8_t **v, uint32_t *n)
     if (!*v) *n = 0;
 }
 
+static uint32_t count(ccart_stream *s, uint32_t n, uint32_t max)
+{
+    n = (uint32_t)number(s, n, 4);
+    if (n > max) ccart_wrong(s, "a count is beyond the format's limit");
+    return n;
+}
+
 void ccart_array(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, uint32_t max, size_t min_B)
 {
-    *n = (uint32_t)number(s, *n, 4);
-    if (*n > max) ccart_wrong(s, "a count is beyond the format's limit");
+    *n = count(s, *n, max);
     if (s->writing) return;
     if (!s->wrong && *n > (s->size_B - s->pos) / min_B)
         ccart_wrong(s, "a count is larger than the data behind it");
@@ -220,4 +222,15 @@ void ccart_array(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, uint32_t
         *n = 0;
         out_of_memory(s);
     }
+}
+
+void ccart_records(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, uint32_t max)
+{
+    *n = count(s, *n, max);
+    if (s->writing) {
+        put(s, *v, *n * elem_B);
+        return;
+    }
+    *v = (void *)(uintptr_t)take(s, *n * (uint64_t)elem_B);
+    if (!*v) *n = 0;
 }

@@ -38,6 +38,8 @@ void ccart_code(ccart_stream *s, const uint8_t **v, uint32_t *n); /* u16 size, b
 /* A u32 count and room for so many elements. Each takes at least min_B bytes of the stream, which bounds what
  * is allocated. */
 void ccart_array(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, uint32_t max, size_t min_B);
+/* A u32 count and so many structs that are their bytes in the file. Reading copies nothing: *v points into the input. */
+void ccart_records(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, uint32_t max);
 void ccart_wrong(ccart_stream *s, const char *what);
 
 #define CCART_ARRAY(s, ptr, n, max, min_B, each)                                                             \
@@ -46,5 +48,11 @@ void ccart_wrong(ccart_stream *s, const char *what);
         ccart_array((s), &array_, &(n), sizeof *(ptr), (max), (min_B));                                      \
         (ptr) = array_;                                                                                      \
         for (uint32_t i_ = 0; i_ < (n) && !(s)->wrong; i_++) each((s), &(ptr)[i_]);                          \
+    } while (0)
+#define CCART_RECORDS(s, ptr, n, max)                                                                        \
+    do {                                                                                                     \
+        void *records_ = (void *)(ptr);                                                                      \
+        ccart_records((s), &records_, &(n), sizeof *(ptr), (max));                                           \
+        (ptr) = records_;                                                                                    \
     } while (0)
 #endif

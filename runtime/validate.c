@@ -20,6 +20,9 @@ enum {
 };
 #define BAD(...) return ccc_fail(err, CCC_E_CORRUPT, __VA_ARGS__)
 
+enum { N_KNOWN = 64, KNOWN = 1u << 31 }; /* a program has few expressions and many uses of each */
+_Static_assert(CCART_N_VARS < 31, "a set of variables leaves room for KNOWN");
+
 typedef struct { /* the program being looked at */
     const ccart_file *f;
     const ccart_target *t;
@@ -27,15 +30,19 @@ typedef struct { /* the program being looked at */
     const char *what; /* "program" or "load program" */
     uint32_t number, vars;
     bool load;
+    uint32_t *known; /* [N_KNOWN] the variables of its first expressions, KNOWN where one was checked */
 } place;
 
 static ccc_status expr_index(const place *w, uint32_t e, bool node, ccc_err *err)
 {
     if (e >= w->p->n_exprs)
         BAD("target %s, %s %u: there is no expression %u", w->t->name, w->what, w->number, e);
-    uint32_t used;
-    CCC_TRY(ccart_expr_check(&w->p->expr[e], &used, err));
-    if (used & ~(w->vars | (node ? VAR(RESIDENT) : 0)))
+    uint32_t used = e < N_KNOWN ? w->known[e] : 0;
+    if (!(used & KNOWN)) {
+        CCC_TRY(ccart_expr_check(&w->p->expr[e], &used, err));
+        if (e < N_KNOWN) w->known[e] = used | KNOWN;
+    }
+    if (used & ~(w->vars | (node ? VAR(RESIDENT) : 0) | KNOWN))
         BAD("target %s, %s %u: expression %u uses a variable that has no value there", w->t->name, w->what,
             w->number, e);
     return CCC_OK;
@@ -270,9 +277,11 @@ static ccc_status check_node(const place *w, uint32_t i, ccc_err *err)
     }
 }
 
-static ccc_status check_program(const place *w, ccc_err *err)
+static ccc_status check_program(place *w, ccc_err *err)
 {
     const ccart_program *p = w->p;
+    uint32_t known[N_KNOWN] = {0};
+    w->known = known;
     if (w->load ? p->mode != 0 : p->mode < CCART_MODE_DECODE || p->mode > CCART_MODE_READ)
         return ccc_fail(err, CCC_E_VERSION, "target %s, %s %u: mode %u is not known to this version",
                         w->t->name, w->what, w->number, p->mode);
@@ -381,10 +390,10 @@ static ccc_status check_target(const ccart_file *f, const ccart_target *t, ccc_e
     for (uint32_t i = 0; i < t->n_programs; i++) {
         const ccart_program *p = &t->program[i];
         uint32_t vars = VARS_STEP | (p->mode == CCART_MODE_READ ? VAR(ROWS) : 0);
-        CCC_TRY(check_program(&(place){f, t, p, "program", i, vars, false}, err));
+        CCC_TRY(check_program(&(place){f, t, p, "program", i, vars, false, NULL}, err));
     }
     for (uint32_t i = 0; i < t->n_load; i++)
-        CCC_TRY(check_program(&(place){f, t, &t->load[i], "load program", i, VARS_LOAD, true}, err));
+        CCC_TRY(check_program(&(place){f, t, &t->load[i], "load program", i, VARS_LOAD, true, NULL}, err));
     return CCC_OK;
 }
 

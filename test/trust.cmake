@@ -12,7 +12,7 @@ function(trust_test name) # NAME COMMAND...: a test that needs tiny.ccart
 endfunction()
 
 # ---- hostile files
-string(REPLACE " " ";" seal_wrap "ccart_u8 ccart_u16 ccart_u32 ccart_u64 ccart_i32 ccart_i64 ccart_str ccart_blob ccart_code ccart_array")
+string(REPLACE " " ";" seal_wrap "ccart_u8 ccart_u16 ccart_u32 ccart_u64 ccart_i32 ccart_i64 ccart_str ccart_blob ccart_code ccart_array ccart_records")
 list(TRANSFORM seal_wrap PREPEND "LINKER:--wrap=")
 add_executable(hostile fuzz/hostile.c fuzz/use.c fuzz/change.c fuzz/fields.c fuzz/seal.c)
 target_link_options(hostile PRIVATE ${seal_wrap} LINKER:--no-as-needed)
