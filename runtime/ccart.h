@@ -75,8 +75,15 @@ enum {
 };
 enum { CCART_STATUS_BAD_TOKEN = 1, CCART_STATUS_BAD_SLOT = 2, CCART_STATUS_BAD_BLOCK = 3, CCART_STATUS_BAD_ROW = 4, CCART_STATUS_BAD_POSITION = 5 };
 /* status words: [0] kind (0: fine; the first one to be set stays), [1] index of the token, sequence or row, [2] low 32 bits of the offending value */
-/* Params, tensor maps and nodes are most of an artifact: these structs are the bytes of the file, which are used where they lie. */
-typedef struct __attribute__((packed)) { uint8_t kind, size_B; uint16_t offset_B /* in the argument struct */; uint32_t index; int64_t value; uint32_t expr; } ccart_param;
+/* Params, tensor maps and nodes are most of an artifact: these structs are the bytes of the file, which are
+ * used where they lie. */
+typedef struct __attribute__((packed)) {
+    uint8_t kind, size_B;
+    uint16_t offset_B; /* in the argument struct */
+    uint32_t index;
+    int64_t value;
+    uint32_t expr;
+} ccart_param;
 _Static_assert(sizeof(ccart_param) == 20 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "as in the file");
 
 typedef struct __attribute__((packed)) { /* a tensor map, encoded when the session is made */

@@ -318,7 +318,8 @@ static ccc_status read_toc(reader *r, ccc_err *err)
 static bool wanted(const reader *r, uint32_t kind)
 {
     bool text = kind == CCART_CHUNK_GRAPH || kind == CCART_CHUNK_REPORT;
-    return known_chunk(kind) && (text ? r->flags & (CCART_WITH_TEXT | CCART_TEXT_ALONE) : !(r->flags & CCART_TEXT_ALONE));
+    return known_chunk(kind) &&
+           (text ? r->flags & (CCART_WITH_TEXT | CCART_TEXT_ALONE) : !(r->flags & CCART_TEXT_ALONE));
 }
 
 static uint64_t unpacked_B(const row *c)
@@ -326,8 +327,8 @@ static uint64_t unpacked_B(const row *c)
     return (c->raw_B + UNPACKED_ALIGN_B - 1) & ~(uint64_t)(UNPACKED_ALIGN_B - 1);
 }
 
-/* Room for all packed chunks at once. Half of the time that opening a large artifact took went into page faults;
- * where there are huge pages, a few of them do. */
+/* Room for all packed chunks at once. Half of the time that opening a large artifact took went into page
+ * faults; where there are huge pages, a few of them do. */
 static ccc_status make_room(reader *r, ccc_err *err)
 {
     uint64_t size_B = 0;
@@ -337,13 +338,15 @@ static ccc_status make_room(reader *r, ccc_err *err)
         if (c->codec == CCART_CODEC_RAW || !wanted(r, c->kind)) continue;
         if (ZSTD_getFrameContentSize(from, (size_t)c->stored_B) != c->raw_B ||
             ZSTD_findFrameCompressedSize(from, (size_t)c->stored_B) != c->stored_B)
-            return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is not one whole frame", c->kind, c->index);
+            return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is not one whole frame",
+                            c->kind, c->index);
         size_B += unpacked_B(c);
     }
     bool huge = size_B >= HUGE_B;
     r->to->room = malloc((size_t)(huge ? size_B + 2 * HUGE_B : size_B + 1));
     if (!r->to->room)
-        return ccc_fail(err, CCC_E_NOMEM, "out of memory: an artifact needs %llu bytes", (unsigned long long)size_B);
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory: an artifact needs %llu bytes",
+                        (unsigned long long)size_B);
     r->unpacked = r->to->room;
 #ifdef MADV_HUGEPAGE
     if (huge) { /* advice: it may be refused */

@@ -38,7 +38,8 @@ void ccart_code(ccart_stream *s, const uint8_t **v, uint32_t *n); /* u16 size, b
 /* A u32 count and room for so many elements. Each takes at least min_B bytes of the stream, which bounds what
  * is allocated. */
 void ccart_array(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, uint32_t max, size_t min_B);
-/* A u32 count and so many structs that are their bytes in the file. Reading copies nothing: *v points into the input. */
+/* A u32 count and so many structs that are their bytes in the file. Reading copies nothing: *v points into
+ * the input. */
 void ccart_records(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, uint32_t max);
 void ccart_wrong(ccart_stream *s, const char *what);
 

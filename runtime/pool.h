@@ -1,5 +1,5 @@
-/* A pool of threads that runs a list of steps together: each step is dealt out in pieces, and no thread
- * begins a step before all have finished the one before. Made for lists of hundreds of steps of a few
+/* A pool of threads that runs a list of steps together: each step is dealt out in pieces, and none begins
+ * before all pieces of the one before are done. Made for lists of hundreds of steps of a few
  * microseconds: threads spin a little before they sleep. */
 #ifndef CCCRT_POOL_H
 #define CCCRT_POOL_H

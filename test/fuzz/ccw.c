@@ -1,6 +1,6 @@
-/* Fuzzes the reader of prepared weights (.ccw): the file alone, then attached to an artifact on the CPU and on
- * the fake driver. Most inputs get right hashes before they are tried. What is attached
- * is the file's bytes, and they have the hash that the file says. */
+/* Fuzzes the reader of prepared weights (.ccw): the file alone, then attached to an artifact on the CPU and
+ * on the fake driver. Most inputs get right hashes before they are tried. What is attached is the file's
+ * bytes, and they have the hash that the file says. */
 #include "../../runtime/attach.h"
 #include "file.h"
 #include <stdlib.h>
@@ -33,14 +33,15 @@ static void seal(uint8_t *data, size_t size_B)
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size_B, size_t room_B, unsigned seed)
 {
-    if (seed % 2 && size_B >= HEADER_B) LLVMFuzzerMutate(data, HASHED_B, HASHED_B); /* where the numbers are */
+    if (seed % 2 && size_B >= HEADER_B) LLVMFuzzerMutate(data, HASHED_B, HASHED_B); /* the numbers */
     else size_B = LLVMFuzzerMutate(data, size_B, room_B);
     if (seed % 16) seal(data, size_B);
     return size_B;
 }
 #endif
 
-static void attach(const cccrt_artifact *a, cccrt_device *d, const char *path, const uint8_t *data, size_t size_B)
+static void attach(const cccrt_artifact *a, cccrt_device *d, const char *path, const uint8_t *data,
+                   size_t size_B)
 {
     ccc_err err = {0};
     cccrt_weights *w;

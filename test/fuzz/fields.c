@@ -64,7 +64,7 @@ void __wrap_ccart_array(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, u
     __real_ccart_array(s, v, n, elem_B, max, min_B);
 }
 
-/* Params, nodes and tensor maps lie in the file as they are: the sizes of their fields, as README.md lists them. */
+/* Params, nodes and tensor maps lie in the file as they are. The sizes of their fields, from README.md: */
 static const unsigned param_B[] = {1, 1, 2, 4, 8, 4, 0}, node_B[] = {1, 1, 4, 4, 4, 4, 4, 4, 4, 4, 4, 0},
                       tmap_B[] = {1, 1, 1, 1, 1, 4, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 0};
 void __real_ccart_records(ccart_stream *s, void **v, uint32_t *n, size_t elem_B, uint32_t max);
@@ -73,7 +73,9 @@ void __wrap_ccart_records(ccart_stream *s, void **v, uint32_t *n, size_t elem_B,
 {
     note(s, 4, true);
     ccart_stream field = {.in = s->in, .pos = s->pos + 4};
-    const unsigned *sizes_B = elem_B == sizeof(ccart_param) ? param_B : elem_B == sizeof(ccart_node) ? node_B : tmap_B;
+    const unsigned *sizes_B = elem_B == sizeof(ccart_param)  ? param_B
+                              : elem_B == sizeof(ccart_node) ? node_B
+                                                             : tmap_B;
     __real_ccart_records(s, v, n, elem_B, max);
     for (uint32_t i = 0; watch.to && !s->writing && i < *n; i++)
         for (const unsigned *size_B = sizes_B; *size_B; field.pos += *size_B++)

@@ -6,6 +6,9 @@ ccc_unit_test(unit-runtime-cpu "cccrt_static" unit/runtime_cpu.c ${runtime_fixtu
 ccc_unit_test(unit-runtime-contract "cccrt_static" unit/runtime_contract.c)
 ccc_unit_test(unit-runtime-cuda "cccrt_static" unit/runtime_cuda.c ${runtime_fixture})
 target_compile_definitions(unit-runtime-cuda PRIVATE RUNTIME_LOG="${CMAKE_CURRENT_LIST_DIR}/runtime_cuda.log")
+add_executable(unit-runtime-pool unit/runtime_pool.c)
+target_link_libraries(unit-runtime-pool PRIVATE cccrt_static ccc_flags)
+add_test(NAME unit-runtime-pool COMMAND unit-runtime-pool)
 foreach(name IN ITEMS faults threads nomem) # with a main of their own
     set(sources unit/runtime_${name}.c ${runtime_fixture})
     list(TRANSFORM sources PREPEND ${CMAKE_CURRENT_LIST_DIR}/../)
