@@ -60,11 +60,26 @@ typedef struct {
     ccc_val positions, query_start_loc, seq_lens, block_table, slot_mapping, logits_indices, rope;
 } step;
 
-static ccc_val project(importer *im, const linear *w, bool bias, int64_t layer, ccc_val x, int64_t n,
+/* What projections of one input read, and with which scales if they are quantised. */
+typedef struct {
+    ccc_val v;
+    import_scale scale;
+} operand;
+
+static operand operand_of(importer *im, int64_t layer, ccc_val x, const linear *const *w, unsigned n,
+                          const char *name)
+{
+    const import_tensor *t[3];
+    for (unsigned i = 0; i < n; i++) t[i] = &w[i]->weight;
+    operand o = {.scale = import_scales(im, t, n, layer)};
+    o.v = import_operand(im, x, o.scale, im->quant ? import_name(im, layer, name) : NULL);
+    return o;
+}
+
+static ccc_val project(importer *im, const linear *w, bool bias, int64_t layer, operand x, int64_t n,
                        int64_t k, const char *name)
 {
-    ccc_val y =
-        import_node(im, CCC_OP_matmul, NULL, NULL, 0, 2, x, import_weight(im, &w->weight, layer, n, k));
+    ccc_val y = import_product(im, &w->weight, layer, x.v, n, k, x.scale);
     if (bias) y = import_node(im, CCC_OP_add, NULL, NULL, 0, 2, y, import_weight(im, &w->bias, layer, n, 0));
     return import_cast(im, y, import_name(im, layer, name));
 }
@@ -117,27 +132,31 @@ static ccc_val attend(importer *im, const step *s, int64_t l, ccc_val h)
 {
     const import_model *m = &im->m;
     int64_t q_n = m->heads * m->head_size, kv_n = m->kv_heads * m->head_size;
-    ccc_val q = project(im, &wq, m->attention_bias, l, h, q_n, m->hidden, "q");
-    ccc_val k = project(im, &wk, m->attention_bias, l, h, kv_n, m->hidden, "k");
-    ccc_val v = project(im, &wv, m->attention_bias, l, h, kv_n, m->hidden, "v");
+    operand x = operand_of(im, l, h, (const linear *const[]){&wq, &wk, &wv}, 3, "h1q");
+    ccc_val q = project(im, &wq, m->attention_bias, l, x, q_n, m->hidden, "q");
+    ccc_val k = project(im, &wk, m->attention_bias, l, x, kv_n, m->hidden, "k");
+    ccc_val v = project(im, &wv, m->attention_bias, l, x, kv_n, m->hidden, "v");
     ccc_val qr = rotate(im, s, l, q, "qr"), kr = rotate(im, s, l, k, "kr");
     ccc_val cache = import_node(im, CCC_OP_kv_write, import_name(im, l, "kv1"), NULL, 0, 4, kv_cache(im, l),
                                 kr, v, s->slot_mapping);
     ccc_attr_arg scale = {"scale", {.f = 1 / sqrt((double)m->head_size)}};
     ccc_val a = import_node(im, CCC_OP_attention, NULL, &scale, 1, 5, qr, cache, s->block_table, s->seq_lens,
                             s->query_start_loc);
-    return project(im, &wo, m->attention_bias, l, import_cast(im, a, import_name(im, l, "a")), m->hidden, q_n,
-                   "o");
+    a = import_cast(im, a, import_name(im, l, "a"));
+    operand y = operand_of(im, l, a, (const linear *const[]){&wo}, 1, "aq");
+    return project(im, &wo, m->attention_bias, l, y, m->hidden, q_n, "o");
 }
 
 static ccc_val feed_forward(importer *im, int64_t l, ccc_val h)
 {
     const import_model *m = &im->m;
-    ccc_val g = project(im, &wgate, m->mlp_bias, l, h, m->intermediate, m->hidden, "g");
-    ccc_val u = project(im, &wup, m->mlp_bias, l, h, m->intermediate, m->hidden, "u");
+    operand x = operand_of(im, l, h, (const linear *const[]){&wgate, &wup}, 2, "h2q");
+    ccc_val g = project(im, &wgate, m->mlp_bias, l, x, m->intermediate, m->hidden, "g");
+    ccc_val u = project(im, &wup, m->mlp_bias, l, x, m->intermediate, m->hidden, "u");
     ccc_val s = import_cast(im, import_node(im, m->act, NULL, NULL, 0, 1, g), import_name(im, l, "s"));
     ccc_val p = import_cast(im, import_node(im, CCC_OP_mul, NULL, NULL, 0, 2, s, u), import_name(im, l, "p"));
-    return project(im, &wdown, m->mlp_bias, l, p, m->hidden, m->intermediate, "d");
+    operand y = operand_of(im, l, p, (const linear *const[]){&wdown}, 1, "pq");
+    return project(im, &wdown, m->mlp_bias, l, y, m->hidden, m->intermediate, "d");
 }
 
 static ccc_val layer(importer *im, const step *s, int64_t l, ccc_val x)

@@ -34,6 +34,15 @@ ccc_status import_config_rope(import_config *c, import_rope *rope, ccc_err *err)
 ccc_status import_config_dtype(import_config *c, ccc_dtype *dtype, ccc_err *err);  /* torch_dtype or dtype */
 ccc_status import_config_act(import_config *c, ccc_op *act, ccc_err *err);         /* hidden_act */
 
+/* ---- quantisation */
+typedef struct import_quantizer import_quantizer;
+typedef struct { float input, weight; } import_scale;
+ccc_status import_quantize_open(import_quantizer **out, const ccc_config *c, ccc_err *err); /* *out stays NULL: not asked for */
+void import_quantize_close(import_quantizer *q);   /* accepts NULL */
+/* Makes *largest, zeros at first, at least the scales of the projection whose weight is called `tensor`. Once a tensor. */
+ccc_status import_quantize_scale(import_quantizer *q, const char *tensor, import_scale *largest, ccc_err *err);
+ccc_status import_quantize_finish(const import_quantizer *q, ccc_err *err); /* names a row that no projection asked for */
+
 /* ---- architectures */
 typedef struct importer importer;
 typedef struct {
@@ -55,6 +64,7 @@ struct importer {
     const cccrt_source *source;     /* NULL: no tensor table */
     bool *used;                     /* [tensors of source] */
     const char *file;               /* for messages */
+    import_quantizer *quant;        /* NULL: none */
     bool gguf, want_hidden, want_logits, want_tokens;
     ccc_dim T, S, R, B;
     int64_t max_model_len;
@@ -73,6 +83,12 @@ ccc_val import_leaf(importer *im, ccc_op op, const char *name, const ccc_attr_ar
 ccc_val import_input(importer *im, const char *name, ccc_dtype dtype, unsigned rank, ccc_dim d0, ccc_dim d1);
 /* bf16[rows, cols], or bf16[rows] when cols is 0: weight, then cast, then unpermute, as far as they are needed. layer < 0: none */
 ccc_val import_weight(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols);
+/* The scales that n projections of one input share; zeros without quantisation. */
+import_scale import_scales(importer *im, const import_tensor *const *t, unsigned n, int64_t layer);
+/* x as the operand of projections: e4m3 of x / s.input, or x itself without quantisation. */
+ccc_val import_operand(importer *im, ccc_val x, import_scale s, const char *name);
+/* f32[T, rows]: the product of such an operand and the weight, scaled back */
+ccc_val import_product(importer *im, const import_tensor *t, int64_t layer, ccc_val operand, int64_t rows, int64_t cols, import_scale s);
 /* The files may hold it, the graph does not need it: checked if it is there, and not left over. */
 void import_unread(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols);
 ccc_val import_cast(importer *im, ccc_val x, const char *name);            /* to bf16 */

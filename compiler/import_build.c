@@ -97,7 +97,9 @@ static ccc_dtype source_dtype(importer *im, const char *name, unsigned rank, con
     return (ccc_dtype)t->dtype;
 }
 
-ccc_val import_weight(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols)
+/* the tensor as the files hold it */
+static ccc_val stored_weight(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols,
+                             ccc_dtype *dtype)
 {
     if (im->st != CCC_OK) return 0;
     int64_t dim[2] = {rows, cols};
@@ -109,12 +111,65 @@ ccc_val import_weight(importer *im, const import_tensor *t, int64_t layer, int64
     ccc_attr_arg attrs[] = {{"name", {.s = name}},
                             {"init_mean", {.f = t->norm ? 1 : 0}},
                             {"init_std", {.f = t->norm ? 0.1 : 0.02}}};
-    ccc_val v = import_leaf(im, CCC_OP_weight, NULL, attrs, 3, &type);
-    if (type.dtype != CCC_BF16) v = import_cast(im, v, NULL);
-    if (im->gguf && t->permuted)
-        v = import_node(im, CCC_OP_unpermute, NULL, (ccc_attr_arg[]){{"head_size", {.i = im->m.head_size}}},
-                        1, 1, v);
-    return v;
+    *dtype = (ccc_dtype)type.dtype;
+    return import_leaf(im, CCC_OP_weight, NULL, attrs, 3, &type);
+}
+
+static ccc_val in_order(importer *im, const import_tensor *t, ccc_val v)
+{
+    if (!im->gguf || !t->permuted) return v;
+    return import_node(im, CCC_OP_unpermute, NULL, (ccc_attr_arg[]){{"head_size", {.i = im->m.head_size}}}, 1,
+                       1, v);
+}
+
+ccc_val import_weight(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols)
+{
+    ccc_dtype dtype = CCC_BF16;
+    ccc_val v = stored_weight(im, t, layer, rows, cols, &dtype);
+    return in_order(im, t, dtype == CCC_BF16 ? v : import_cast(im, v, NULL));
+}
+
+/* ---- quantisation: e4m3(v * (1/scale)) on both sides, and the product of the scales on the sum */
+static ccc_val cast_to(importer *im, ccc_val x, ccc_dtype to, const char *name)
+{
+    return import_node(im, CCC_OP_cast, name, (ccc_attr_arg[]){{"to", {.i = to}}}, 1, 1, x);
+}
+
+static ccc_val times(importer *im, ccc_val x, float c)
+{
+    ccc_type scalar = {.dtype = CCC_F32};
+    ccc_val k = import_leaf(im, CCC_OP_constant, NULL, (ccc_attr_arg[]){{"value", {.f = (double)c}}}, 1, &scalar);
+    return import_node(im, CCC_OP_mul, NULL, NULL, 0, 2, x, k);
+}
+
+import_scale import_scales(importer *im, const import_tensor *const *t, unsigned n, int64_t layer)
+{
+    import_scale s = {0, 0};
+    for (unsigned i = 0; i < n && im->quant && im->st == CCC_OK; i++) {
+        const char *name = tensor_name(im, t[i], layer);
+        if (im->st == CCC_OK) im->st = import_quantize_scale(im->quant, name, &s, im->err);
+    }
+    return s;
+}
+
+ccc_val import_operand(importer *im, ccc_val x, import_scale s, const char *name)
+{
+    if (!im->quant || im->st != CCC_OK) return x;
+    return cast_to(im, times(im, x, 1.0f / s.input), CCC_E4M3, name);
+}
+
+ccc_val import_product(importer *im, const import_tensor *t, int64_t layer, ccc_val operand, int64_t rows,
+                       int64_t cols, import_scale s)
+{
+    if (!im->quant)
+        return import_node(im, CCC_OP_matmul, NULL, NULL, 0, 2, operand,
+                           import_weight(im, t, layer, rows, cols));
+    ccc_dtype dtype = CCC_BF16;
+    ccc_val w = stored_weight(im, t, layer, rows, cols, &dtype);
+    if (im->st != CCC_OK) return 0;
+    if (!ccc_dtype_is_float(dtype)) w = cast_to(im, w, CCC_F32, NULL);
+    w = in_order(im, t, cast_to(im, times(im, w, 1.0f / s.weight), CCC_E4M3, NULL));
+    return times(im, import_node(im, CCC_OP_matmul, NULL, NULL, 0, 2, operand, w), s.input * s.weight);
 }
 
 void import_unread(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols)
@@ -196,6 +251,11 @@ static ccc_status set_facts(importer *im, const cccrt_fact *facts, uint32_t n)
     CCC_TRY(ccc_graph_set_fact(im->g, "architecture", im->arch->name, im->err));
     for (uint32_t i = 0; i < n; i++)
         CCC_TRY(ccc_graph_set_fact(im->g, facts[i].key, facts[i].value, im->err));
+    if (im->quant) {
+        CCC_TRY(ccc_graph_set_fact(im->g, "quantize", im->config->quantize, im->err));
+        const char *from = *im->config->quantize_scales ? "file" : "default";
+        CCC_TRY(ccc_graph_set_fact(im->g, "quantize_scales", from, im->err));
+    }
     CCC_TRY(set_count(im, "hidden_size", im->m.hidden));
     CCC_TRY(set_count(im, "intermediate_size", im->m.intermediate));
     CCC_TRY(set_count(im, "vocab_size", im->m.vocab));
@@ -209,12 +269,15 @@ ccc_status import_graph(ccc_graph **out, importer *im, const cccrt_fact *facts, 
     CCC_TRY(ccc_graph_new(&im->g, im->arch->model_type, im->err));
     im->used = calloc((size_t)n + 1, sizeof *im->used);
     im->st = im->used ? wanted_outputs(im) : ccc_fail(im->err, CCC_E_NOMEM, "out of memory");
+    if (im->st == CCC_OK) im->st = import_quantize_open(&im->quant, im->config, im->err);
     if (im->st == CCC_OK) im->st = symbols(im);
     if (im->st == CCC_OK) im->st = set_facts(im, facts, n_facts);
     if (im->st == CCC_OK) im->arch->build(im);
     if (im->st == CCC_OK) im->st = check_left_over(im);
+    if (im->st == CCC_OK) im->st = import_quantize_finish(im->quant, im->err);
     if (im->st == CCC_OK) im->st = ccc_ir_verify(im->g, im->err);
     free(im->used);
+    import_quantize_close(im->quant);
     if (im->st == CCC_OK) *out = im->g;
     else ccc_graph_free(im->g);
     return im->st;

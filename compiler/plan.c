@@ -205,7 +205,7 @@ ccc_status pb_result(plan_builder *b, ccc_val v, ccc_err *err)
             b->loc[v] = (plan_loc){ CCART_P_OUTPUT, i, cols, 0 };
             return CCC_OK;
         }
-    int64_t ld = t->rank > 1 ? (cols + 7) & ~7ll : cols; /* rows begin at 16 bytes, so that kernels may read eight elements at once */
+    int64_t by = t->dtype == CCC_E4M3 ? 16 : 8, ld = t->rank > 1 ? (cols + by - 1) / by * by : cols; /* rows begin at 16 bytes, for wide loads */
     uint64_t size_B = ccc_dtype_bytes((ccc_dtype)t->dtype, (uint64_t)(rows_max(b, t) * ld));
     uint32_t buffer = new_buffer(b, size_B);
     b->loc[v] = (plan_loc){ CCART_P_ARENA, buffer, ld, 0 };

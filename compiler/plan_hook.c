@@ -40,8 +40,8 @@ static ccc_status access(hook_writer *w, ccc_val v, int aux, ccc_hook_ins *ins)
 {
     const ccc_type *t = &w->b->g->value[v].type;
     plan_loc l = pb_loc(w->b, v);
-    if (t->dtype != CCC_BF16 && t->dtype != CCC_F32)
-        return ccc_fail(w->err, CCC_E_UNSUPPORTED, "an elementwise kernel cannot read or write %s; cast it to bf16 or f32", ccc_dtype_name((ccc_dtype)t->dtype));
+    if (t->dtype != CCC_BF16 && t->dtype != CCC_F32 && t->dtype != CCC_E4M3)
+        return ccc_fail(w->err, CCC_E_UNSUPPORTED, "an elementwise kernel cannot read or write %s; cast it to bf16, f32 or e4m3", ccc_dtype_name((ccc_dtype)t->dtype));
     ins->dtype = t->dtype;
     ins->at = w->u->aux[aux].at;
     ins->aux = (uint8_t)aux;

@@ -65,7 +65,7 @@ static ccc_status plan_rows(plan_builder *b, const ccc_group_info *u, ccc_err *e
     } else {
         k.shared_B = (uint32_t)ccc_host_rows_scratch_B((int)cols);
     }
-    plan_spec(&k, "OUT_F32", out_f32(b, u->result[0]));
+    plan_spec(&k, "OUT_F32", out_kind(b, u->result[0]));
     CCC_TRY(plan_hook(b, &k, u, "in", CCC_PART_IN, err));
     CCC_TRY(plan_hook(b, &k, u, "out", CCC_PART_OUT, err));
     pb_value(b, offsetof(rows_args, out), u->result[0], 0);
@@ -100,7 +100,7 @@ static ccc_status plan_elt(plan_builder *b, const ccc_group_info *u, ccc_err *er
     CCC_TRY(shape(b, u->result[0], &rows, &cols, err));
     bool wide = cols % 8 == 0 && wide_rows(b, u);
     plan_kernel k = new_kernel(b, is_cuda(b) && !wide ? "elt_1" : "elt", CCC_ELT_THREADS, sizeof(elt_args));
-    plan_spec(&k, "OUT_F32", out_f32(b, u->result[0]));
+    plan_spec(&k, "OUT_F32", out_kind(b, u->result[0]));
     CCC_TRY(plan_hook(b, &k, u, "body", CCC_PART_BODY, err));
     pb_value(b, offsetof(elt_args, out), u->result[0], 0);
     pb_expr(b, offsetof(elt_args, rows), 4, rows);
@@ -112,16 +112,17 @@ static ccc_status plan_elt(plan_builder *b, const ccc_group_info *u, ccc_err *er
 }
 
 /* ---- matmul ----------------------------------------------------------------------------------------------------------------------------- */
-typedef struct { ccc_val x, w; int64_t N, K, rows_max; uint32_t rows; bool pair, norm; } matmul_facts;
+typedef struct { ccc_val x, w; int64_t N, K, rows_max; uint32_t rows; bool pair, norm, fp8; } matmul_facts;
 
 static ccc_status matmul_look(plan_builder *b, const ccc_group_info *u, matmul_facts *m, ccc_err *err)
 {
     const ccc_node *n = &b->g->node[u->anchor];
     int64_t cols;
     *m = (matmul_facts){ .x = u->x, .w = n->in[1], .pair = u->pair, .norm = u->norm != 0 };
+    m->fp8 = type_of(b, m->w)->dtype == CCC_E4M3;
     if (m->norm) CCC_TRY(norm_input(b, u, err));
-    CCC_TRY(need_dtype(b, n->in[1], CCC_BF16, "the weight of a matmul", err));
-    CCC_TRY(need_dtype(b, m->x, CCC_BF16, "the activation of a matmul", err));
+    if (!m->fp8) CCC_TRY(need_dtype(b, m->w, CCC_BF16, "the weight of a matmul", err));
+    CCC_TRY(need_dtype(b, n->in[0], m->fp8 ? CCC_E4M3 : CCC_BF16, m->fp8 ? "the activation of a matmul with an e4m3 weight" : "the activation of a matmul", err));
     CCC_TRY(float_result(b, u->result[0], err));
     CCC_TRY(shape(b, u->result[0], &m->rows, &m->N, err));
     CCC_TRY(shape(b, m->x, &m->rows, &m->K, err));
@@ -129,8 +130,9 @@ static ccc_status matmul_look(plan_builder *b, const ccc_group_info *u, matmul_f
     for (unsigned i = 0; i + 1 < type_of(b, m->x)->rank; i++) m->rows_max *= ccc_dim_max(b->g, type_of(b, m->x)->dim[i]);
     cols = ccc_type_last(type_of(b, m->w));
     if (cols != m->K || pb_loc(b, m->w).ld != cols) return ccc_fail(err, CCC_E_UNSUPPORTED, "the weight of a matmul must be whole rows of %lld", (long long)m->K);
-    if (m->K % 8 || pb_loc(b, m->x).ld % 8 || pb_loc(b, m->x).col % 8)
-        return ccc_fail(err, CCC_E_UNSUPPORTED, "matmul over %lld: a multiple of 8 is needed", (long long)m->K);
+    int by = m->fp8 ? 16 : 8, x_by = m->norm ? 8 : by; /* elements in 16 bytes; the input of a norm is bf16 */
+    if (m->K % by || pb_loc(b, m->x).ld % x_by || pb_loc(b, m->x).col % x_by)
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "matmul over %lld: a multiple of %d is needed", (long long)m->K, by);
     return CCC_OK;
 }
 
@@ -160,13 +162,13 @@ static ccc_status matvec_params(plan_builder *b, const ccc_group_info *u, const 
 static ccc_status plan_matvec(plan_builder *b, const ccc_group_info *u, const matmul_facts *m, ccc_err *err)
 {
     uint32_t first = b->n_params;
-    int N = (int)m->N, K = (int)m->K, tok = 1;
+    int N = (int)m->N, K = (int)m->K / (m->fp8 ? 2 : 1), tok = 1; /* K: as if the row were bf16 */
     while (tok < m->rows_max) tok *= 2;
     ccc_matvec_shape s = ccc_matvec_pick(N, K, tok, m->pair);
     if (m->norm && ccc_matvec_shared_B(K, tok, 1, m->pair, s) > CCC_SHARED_MOST)
-        return ccc_fail(err, CCC_E_UNSUPPORTED, "rows of %d are too long for a norm in front of a matmul at %d tokens", K, tok);
-    plan_kernel k = new_kernel(b, "matvec", (unsigned)(32 * s.warps), sizeof(matvec_args));
-    const ccc_spec spec[] = { { "TOK", tok }, { "NORM", m->norm }, { "PAIR", m->pair }, { "OUT_F32", out_f32(b, u->result[0]) }, { "ROWS", s.rows }, { "LOADS", s.loads },
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "rows of %lld are too long for a norm in front of a matmul at %d tokens", (long long)m->K, tok);
+    plan_kernel k = new_kernel(b, m->fp8 ? "matvec_fp8" : "matvec", (unsigned)(32 * s.warps), sizeof(matvec_args));
+    const ccc_spec spec[] = { { "TOK", tok }, { "NORM", m->norm }, { "PAIR", m->pair }, { "OUT_F32", out_kind(b, u->result[0]) }, { "ROWS", s.rows }, { "LOADS", s.loads },
                               { "WARPS", s.warps }, { "SPLIT", s.split } };
     for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
     k.shared_B = (uint32_t)ccc_matvec_shared_B(K, tok, m->norm, m->pair, s);
@@ -195,10 +197,8 @@ static gemm_tile choose_tile(plan_builder *b, const ccc_group_info *u, const mat
         t.bn = narrow[i];
         t.nc = ccc_gemm_nc(N, n_sm);
         if (!b->plan->config->batch_invariant && t.nc == 1) t.split = ccc_gemm_split(T, N, (int)m->K, t.bn, n_sm);
-        snprintf(t.name, sizeof t.name, "gemm_t%d%s", t.bn, m->pair ? "_pair" : "");
-    } else {
-        snprintf(t.name, sizeof t.name, "gemm_%d%s", t.bn, m->pair ? "_pair" : "");
     }
+    snprintf(t.name, sizeof t.name, "gemm_%s%d%s%s", t.swap ? "t" : "", t.bn, m->pair ? "_pair" : "", m->fp8 ? "_fp8" : "");
     return t;
 }
 
@@ -213,7 +213,7 @@ static ccc_status plan_gemm(plan_builder *b, const ccc_group_info *u, const matm
     k.args_align = 64;
     k.cluster = (uint32_t)t.split;
     k.shared_B = (uint32_t)ccc_gemm_shared_B(t.swap, t.bn, m->pair, t.nc, t.split);
-    plan_spec(&k, "OUT_F32", out_f32(b, u->result[0]));
+    plan_spec(&k, "OUT_F32", out_kind(b, u->result[0]));
     if (t.swap) plan_spec(&k, "NC", t.nc);
     if (t.swap) plan_spec(&k, "SPLIT", t.split);
     CCC_TRY(matmul_hooks(b, &k, u, err));
@@ -221,8 +221,9 @@ static ccc_status plan_gemm(plan_builder *b, const ccc_group_info *u, const matm
     uint32_t tokens = up(b, m->rows, ccc_gemm_tokens(t.swap, t.bn)), outputs = px_const(b, (m->N + cols - 1) / cols);
     uint32_t na = t.swap ? outputs : tokens, nb = t.swap ? tokens : outputs;
     uint32_t box_x = (uint32_t)ccc_gemm_box_x(t.swap, t.bn), box_w = (uint32_t)ccc_gemm_box_w(t.swap, t.bn, m->pair, t.nc);
-    pb_plain(b, offsetof(gemm_args, x), 128, CCART_P_TMAP, pb_tmap(b, m->x, m->rows_max, m->K, box_x, CCC_GEMM_K), 0);
-    pb_plain(b, offsetof(gemm_args, w), 128, CCART_P_TMAP, pb_tmap(b, m->w, (m->pair ? 2 : 1) * m->N, m->K, box_w, CCC_GEMM_K), 0);
+    uint32_t block = m->fp8 ? CCC_GEMM_K_FP8 : CCC_GEMM_K;
+    pb_plain(b, offsetof(gemm_args, x), 128, CCART_P_TMAP, pb_tmap(b, m->x, m->rows_max, m->K, box_x, block), 0);
+    pb_plain(b, offsetof(gemm_args, w), 128, CCART_P_TMAP, pb_tmap(b, m->w, (m->pair ? 2 : 1) * m->N, m->K, box_w, block), 0);
     pb_value(b, offsetof(gemm_args, y), u->result[0], 0);
     pb_expr(b, offsetof(gemm_args, T), 4, m->rows);
     PB_I32(b, gemm_args, N, m->N);
@@ -230,7 +231,7 @@ static ccc_status plan_gemm(plan_builder *b, const ccc_group_info *u, const matm
     PB_I32(b, gemm_args, y_ld, pb_loc(b, u->result[0]).ld);
     pb_expr(b, offsetof(gemm_args, na), 4, na);
     pb_expr(b, offsetof(gemm_args, nb), 4, nb);
-    PB_I32(b, gemm_args, kb, (m->K + CCC_GEMM_K - 1) / CCC_GEMM_K);
+    PB_I32(b, gemm_args, kb, (m->K + block - 1) / block);
     CCC_TRY(plan_aux(b, u, offsetof(gemm_args, aux), err));
     uint32_t units = px_op(b, CCART_X_MUL, na, nb);
     uint32_t grid[3] = { t.split > 1 ? mul(b, units, t.split) : px_op(b, CCART_X_MIN, units, px_var(b, CCART_VAR_SM)), one(b), one(b) };
@@ -240,11 +241,11 @@ static ccc_status plan_gemm(plan_builder *b, const ccc_group_info *u, const matm
 static ccc_status plan_host_matmul(plan_builder *b, const ccc_group_info *u, const matmul_facts *m, ccc_err *err)
 {
     uint32_t first = b->n_params;
-    int tok = ccc_host_matmul_tok(m->rows_max, m->K);
+    int tok = !m->fp8 && ccc_host_matmul_tok(m->rows_max, m->K);
     if (m->norm) return ccc_fail(err, CCC_E_UNSUPPORTED, "the host's matmul takes no norm prologue");
-    plan_kernel k = new_kernel(b, m->pair ? "matmul_pair" : "matmul", 1, sizeof(matvec_args));
-    plan_spec(&k, "TOK", tok);
-    plan_spec(&k, "OUT_F32", out_f32(b, u->result[0]));
+    plan_kernel k = new_kernel(b, m->fp8 ? m->pair ? "matmul_pair_fp8" : "matmul_fp8" : m->pair ? "matmul_pair" : "matmul", 1, sizeof(matvec_args));
+    if (!m->fp8) plan_spec(&k, "TOK", tok);
+    plan_spec(&k, "OUT_F32", out_kind(b, u->result[0]));
     k.shared_B = (uint32_t)ccc_host_matmul_scratch_B(tok, m->K);
     CCC_TRY(matmul_hooks(b, &k, u, err));
     CCC_TRY(matvec_params(b, u, m, err));

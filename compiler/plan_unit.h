@@ -48,12 +48,18 @@ static inline ccc_status need_dtype(const plan_builder *b, ccc_val v, ccc_dtype 
     return CCC_OK;
 }
 
-static inline int out_f32(const plan_builder *b, ccc_val v) { return type_of(b, v)->dtype == CCC_F32; }
+/* SPEC OUT_F32 of the templates */
+static inline int out_kind(const plan_builder *b, ccc_val v)
+{
+    ccc_dtype d = (ccc_dtype)type_of(b, v)->dtype;
+    return d == CCC_F32 ? 1 : d == CCC_E4M3 ? 2 : 0;
+}
 
 static inline ccc_status float_result(const plan_builder *b, ccc_val v, ccc_err *err)
 {
     ccc_dtype d = (ccc_dtype)type_of(b, v)->dtype;
-    if (d != CCC_F32 && d != CCC_BF16) return ccc_fail(err, CCC_E_UNSUPPORTED, "no kernel writes %s; cast to bf16 or f32", ccc_dtype_name(d));
+    if (d != CCC_F32 && d != CCC_BF16 && d != CCC_E4M3)
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "no kernel writes %s; cast to bf16, f32 or e4m3", ccc_dtype_name(d));
     return CCC_OK;
 }
 

@@ -237,10 +237,17 @@ uint32_t *ccc_graph_uses(const ccc_graph *g, ccc_arena *mem)
     return uses;
 }
 
+bool ccc_is_weighty(const ccc_graph *g, const ccc_node *n)
+{
+    if (n->op != CCC_OP_mul) return ccc_ops[n->op].flags & CCC_WEIGHTY;
+    bool left = ccc_def(g, n->in[0])->op == CCC_OP_constant;
+    return left != (ccc_def(g, n->in[1])->op == CCC_OP_constant);
+}
+
 ccc_status ccc_is_weight_value(bool *is, const ccc_graph *g, ccc_val v, ccc_err *err)
 {
     const ccc_node *def = ccc_def(g, v);
-    *is = ccc_ops[def->op].flags & CCC_WEIGHTY;
+    *is = ccc_is_weighty(g, def);
     if (!*is || def->n_in == 0) return CCC_OK;
     bool *seen = calloc(g->n_nodes, sizeof *seen);
     ccc_nid *todo = malloc(g->n_nodes * sizeof *todo); /* each node enters once */
@@ -248,7 +255,7 @@ ccc_status ccc_is_weight_value(bool *is, const ccc_graph *g, ccc_val v, ccc_err 
     if (seen && todo) todo[n_todo++] = g->value[v].def;
     while (*is && n_todo) {
         const ccc_node *n = &g->node[todo[--n_todo]];
-        *is = ccc_ops[n->op].flags & CCC_WEIGHTY;
+        *is = ccc_is_weighty(g, n);
         for (unsigned i = 0; *is && i < n->n_in; i++) {
             ccc_nid d = g->value[n->in[i]].def;
             if (!seen[d]) todo[n_todo++] = d;

@@ -133,6 +133,8 @@ int64_t ccc_dim_eval(const ccc_graph *g, ccc_dim d, const int64_t *sym_value); /
 int64_t ccc_dim_max(const ccc_graph *g, ccc_dim d);
 bool ccc_type_equal(const ccc_type *a, const ccc_type *b);
 int64_t ccc_type_last(const ccc_type *t);          /* last dim if constant, else -1 */
+/* May node n be part of a load program, as far as it alone can say: its op is CCC_WEIGHTY, or it scales something by a constant. */
+bool ccc_is_weighty(const ccc_graph *g, const ccc_node *n);
 /* depends on weights and constants alone (made by load programs) */
 ccc_status ccc_is_weight_value(bool *is, const ccc_graph *g, ccc_val v, ccc_err *err);
 

@@ -6,6 +6,8 @@
 #include "fuse.h"
 #include "rewrite.h"
 
+#include <string.h>
+
 typedef struct {
     ccc_graph *g;
     ccc_pass_ctx *ctx;
@@ -59,18 +61,37 @@ static int vector_side(const siblings *s, const ccc_node *n, ccc_val v)
     return fits && s->u.weight[n->in[side]] && ccc_n_uses(&s->u, n->in[side]) == 1 ? side : -1;
 }
 
-/* Do all siblings do the same next: a cast to one dtype (*side -1), or one op with a vector each of one dtype
- * (*side: the operand)? */
+/* Which operand of a two-operand elementwise node is a constant, beside v: 0, 1, or -1. */
+static int constant_side(const siblings *s, const ccc_node *n, ccc_val v)
+{
+    if (!(ccc_ops[n->op].flags & CCC_ELTWISE) || n->n_in != 2 || n->in[0] == n->in[1]) return -1;
+    int side = n->in[0] == v;
+    return ccc_is_immediate(s->g, n->in[side]) ? side : -1;
+}
+
+static bool same_constant(const ccc_graph *g, ccc_val a, ccc_val b)
+{
+    double x = ccc_attr_float(ccc_def(g, a), "value"), y = ccc_attr_float(ccc_def(g, b), "value");
+    return memcmp(&x, &y, sizeof x) == 0;
+}
+
+/* Do all siblings do the same next: a cast to one dtype (*side -1), or one op with one constant or with a
+ * vector each of one dtype (*side: the operand)? */
 static bool common_next(const siblings *s, ccc_nid next[CCC_MAX_IN], int *side)
 {
     for (unsigned i = 0; i < s->n; i++) {
         if (!(next[i] = next_of(s, i))) return false;
         const ccc_node *n = &s->g->node[next[i]], *n0 = &s->g->node[next[0]];
         bool cast = n->op == CCC_OP_cast;
-        int at = cast ? -1 : vector_side(s, n, s->g->node[s->sib[i]].out[0]);
+        ccc_val v = s->g->node[s->sib[i]].out[0];
+        int at = cast ? -1 : constant_side(s, n, v);
+        bool constant = at >= 0;
+        if (!cast && !constant) at = vector_side(s, n, v);
         if (i == 0) *side = at;
         if (n->op != n0->op || at != *side || (!cast && at < 0)) return false;
         ccc_val a = cast ? n->out[0] : n->in[at], b = cast ? n0->out[0] : n0->in[at];
+        if (!cast && constant != ccc_is_immediate(s->g, b)) return false;
+        if (constant && !same_constant(s->g, a, b)) return false;
         if (s->g->value[a].type.dtype != s->g->value[b].type.dtype) return false;
     }
     return true;
@@ -89,6 +110,10 @@ static ccc_status move_step(siblings *s, const ccc_nid next[CCC_MAX_IN], int sid
         if (side >= 0) vector[i] = g->node[next[i]].in[side];
     }
     if (side < 0) return ccc_graph_add(g, v, op, in, 1, &to, 1, NULL, NULL, err);
+    if (ccc_is_immediate(g, vector[0])) {
+        in[side] = vector[0];
+        return ccc_graph_add(g, v, op, in, 2, NULL, 0, NULL, NULL, err);
+    }
     CCC_TRY(ccc_graph_add(g, &in[side], CCC_OP_concat, vector, s->n, NULL, 0, NULL, NULL, err));
     return ccc_graph_add(g, v, op, in, 2, NULL, 0, NULL, NULL, err);
 }

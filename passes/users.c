@@ -24,7 +24,7 @@ static void mark_weights(ccc_users *u)
     const ccc_graph *g = u->g;
     for (ccc_nid i = 1; i < g->n_nodes; i++) {
         const ccc_node *n = &g->node[i];
-        bool weight = ccc_ops[n->op].flags & CCC_WEIGHTY;
+        bool weight = ccc_is_weighty(g, n);
         for (unsigned j = 0; j < n->n_in; j++) weight = weight && u->weight[n->in[j]];
         for (unsigned j = 0; j < n->n_out; j++) u->weight[n->out[j]] = weight;
     }

@@ -13,6 +13,8 @@
  *   gemm_256.. OUT_F32                                           ccc_gemm_threads(..)  min(na * nb, SM count)              N, y_ld, K % 8 == 0
  *   gemm_t16.. OUT_F32 NC SPLIT                                  ccc_gemm_threads(..)  SPLIT == 1: min(na * nb, SM count);  N, y_ld any; K % 8 == 0
  *                                                                                      else na * nb * SPLIT, cluster SPLIT
+ * The FP8 variants (matvec_fp8, gemm_.._fp8) have e4m3 x and w (with NORM: w, and what the prologue yields) and need K, x_ld % 16 == 0.
+ * OUT_F32: 0 the result is bf16, 1 f32, 2 e4m3.
  * min_blocks of the request (minctasm): 1 for gemm, 0 (none) for the others.
  *
  * Programmatic launch: matvec and gemm read weights (w, and what hooks load as weights) before griddepcontrol.wait, nothing else; all
@@ -50,6 +52,7 @@ static inline int ccc_matvec_scratch_B(int tok, int norm, int pair, ccc_matvec_s
     int sums = norm ? tok * s.warps * 32 * 4 : 0, parts = s.split > 1 ? s.warps * tok * s.rows * (pair + 1) * 4 : 0;
     return ((sums > parts ? sums : parts) + 127) / 128 * 128;
 }
+/* K of bf16; of an FP8 variant, whose rows are half as long, give K / 2, here and to ccc_matvec_pick */
 static inline int ccc_matvec_shared_B(int K, int tok, int norm, int pair, ccc_matvec_shape s) /* at most CCC_SHARED_MOST, or do not use NORM */
 {
     return ccc_matvec_scratch_B(tok, norm, pair, s) + (norm ? tok * K * 2 : 0);
@@ -78,9 +81,9 @@ static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int pair)
  *   gemm_256, _224 (SWAP 0): wgmma rows are 128 tokens, BN weight rows give BN output columns, with PAIR BN/2
  *   gemm_tBN       (SWAP 1): wgmma rows are weight rows, 64*NC output columns (NC 1 or 2; with PAIR twice that many weight rows), BN tokens;
  *                            SPLIT 1, 2 or 4: CTAs of a cluster that share the K of one tile, then kb >= SPLIT
- * Arguments: na, nb as below; kb = ceildiv(K, 64). Maps: bf16, 2 dimensions {K, rows}, box {64, rows of the box}, 128-byte swizzle, zero
+ * Arguments: na, nb as below; kb = ceildiv(K, 64), FP8 ceildiv(K, 128). Maps: bf16, 2 dimensions {K, rows}, box {64, rows of the box} (FP8: bytes, {128, ..}), 128-byte swizzle, zero
  * fill, L2 promotion 256 bytes; the map of x has T rows or more (what they hold does not matter), that of w N rows or with PAIR 2N. */
-enum { CCC_GEMM_K = 64, CCC_GEMM_ROWS = 128 };
+enum { CCC_GEMM_K = 64, CCC_GEMM_K_FP8 = 128, CCC_GEMM_ROWS = 128 };
 static inline int ccc_gemm_tokens(int swap, int bn) { return swap ? bn : CCC_GEMM_ROWS; }                   /* of a tile */
 static inline int ccc_gemm_cols(int swap, int bn, int pair, int nc) { return swap ? 64 * nc : pair ? bn / 2 : bn; } /* of the output, of a tile */
 /* na = swap ? ceildiv(N, cols) : ceildiv(T, tokens); nb = swap ? ceildiv(T, tokens) : ceildiv(N, cols) */

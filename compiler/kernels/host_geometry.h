@@ -10,6 +10,7 @@
  *   elt                  OUT_F32                       min(ceildiv(rows * cols, ELEMS), B)  0
  *   matmul, matmul_pair  OUT_F32 TOK                   x: min(ceildiv(N, 8), B)             matmul_scratch_B
  *                                                      y: TOK ? 1 : ceildiv(T, TILE_T)
+ *   matmul_fp8, matmul_pair_fp8 OUT_F32                as matmul with TOK 0
  *   rope_kv              HQ HKV D ROTARY LAYOUT BLOCK  min(T, B)                            0
  *                        DO_Q DO_K DO_KV K_ROTATED
  *   attention            HQ HKV D LAYOUT BLOCK         x: ceildiv(T, QUERIES) + S         attention_scratch_B
@@ -20,7 +21,7 @@
  *   advance                                            1                                    0
  *   read                                               B                                    0
  *
- * SPEC values: OUT_F32 1: out is f32, 0: bf16. TOK: ccc_host_matmul_tok(..): 1 streams the matrix (one token,
+ * SPEC values: OUT_F32 0: out is bf16, 1: f32, 2: e4m3. TOK: ccc_host_matmul_tok(..): 1 streams the matrix (one token,
  * K a multiple of 16), 0: any T and K. SRC, DST: ccc_dtype (SRC 0: random numbers). HALF: head_size / 2 of
  * unpermute, else 0. LAYOUT: ccc_layout. The rest are numbers or 0/1, as in attention_geometry.h.
  * attention: a block of x is one tile of one sequence; blocks beyond the last tile do nothing.

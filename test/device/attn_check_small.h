@@ -102,7 +102,7 @@ static void check_load(const char *name, kernel_t k, int src, int dst, int half)
         dptr at = ds + (quant ? 2 : 0);
         dev_set(at, p, src_B);
         dev_fill(dd, 0xff, n * esz);
-        load_args a = {.dst = (void *)dd, .src = (void *)at, .seed = 42, .name_hash = 0x123456789abcdef0u, .row0 = row0, .rows = rows, .cols = cols, .dst_row0 = dst0, .mean = 0.5f, .std = 0.02f / (1 << 23)};
+        load_args a = {.dst = (void *)dd, .src = (void *)at, .seed = 42, .name_hash = 0x123456789abcdef0u, .row0 = row0, .rows = rows, .cols = cols, .dst_row0 = dst0, .mean = 0.5f, .std = 0.02f / (1 << 23), .scale = 1.0f};
         for (i64 r = 0; r < rows; r++)
             for (i64 c = 0; c < cols; c++) {
                 i64 s = row0 + r, to = !half ? s : s / (2 * half) * (2 * half) + s % 2 * half + s % (2 * half) / 2, i = (dst0 + to) * cols + c;

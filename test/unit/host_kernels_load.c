@@ -69,7 +69,8 @@ static void load_case(int src, int dst, int cols, int half, int offset)
                        .cols = cols,
                        .dst_row0 = 1,
                        .mean = 1.0f,
-                       .std = 3e-9f};
+                       .std = 3e-9f,
+                       .scale = 1.0f};
         HK_RUN(load, &a, 3, 1, 0);
     }
     for (int r = 0; r < rows; r++) {

@@ -19,7 +19,6 @@ KERNEL ccc_kernel(elt_args a)
         i32 row = (i32)(i / width), col = (i32)(i % width) * WIDTH;
         vf y = ccc_hook_body(row, col, &a.aux);
         i64 at = (i64)row * a.out_ld + col;
-        if (ccc_OUT_F32) CAT(CAT(ccc_st, WIDTH), _f32)(a.out, at, y);
-        else CAT(CAT(ccc_st, WIDTH), _bf16)(a.out, at, y);
+        OUT_STORE(WIDTH, a.out, at, y);
     }
 }

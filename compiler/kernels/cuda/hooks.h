@@ -38,6 +38,13 @@ LIB vf8 ccc_ld8_f32(const void GLOBAL *p, i64 i)
     vf4 a = q[0], b = q[1];
     return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
 }
+LIB float ccc_ld1_e4m3(const void GLOBAL *p, i64 i) { return f16_lo(e4m3_f16(((const u8 GLOBAL *)p)[i])); }
+LIB vf2 ccc_ld2_e4m3(const void GLOBAL *p, i64 i)
+{
+    u32 u = e4m3_f16(*(const u16 GLOBAL *)((const u8 GLOBAL *)p + i));
+    return (vf2){f16_lo(u), f16_hi(u)};
+}
+LIB vf8 ccc_ld8_e4m3(const void GLOBAL *p, i64 i) { return e4m3x8_f32(*(const vu2 GLOBAL *)((const u8 GLOBAL *)p + i)); }
 
 /* the value is one of the format already (a cast made it), so nothing is rounded a second time */
 LIB void ccc_st1_bf16(void GLOBAL *p, i64 i, float v) { ((u16 GLOBAL *)p)[i] = f32_bf16(v); }
@@ -51,6 +58,9 @@ LIB void ccc_st8_f32(void GLOBAL *p, i64 i, vf8 v)
     q[0] = v.lo;
     q[1] = v.hi;
 }
+LIB void ccc_st1_e4m3(void GLOBAL *p, i64 i, float v) { ((u8 GLOBAL *)p)[i] = (u8)e4m3_pack(v, 0.0f); }
+LIB void ccc_st2_e4m3(void GLOBAL *p, i64 i, vf2 v) { *(u16 GLOBAL *)((u8 GLOBAL *)p + i) = e4m3_pack(v.x, v.y); }
+LIB void ccc_st8_e4m3(void GLOBAL *p, i64 i, vf8 v) { *(vu2 GLOBAL *)((u8 GLOBAL *)p + i) = f32x8_e4m3(v); }
 
 /* ---- weights ------------------------------------------------------------------------------------------------------------- */
 LIB float ccc_ldc1_bf16(const void GLOBAL *p, i64 i) { return bf16_f32(ldc2((const u16 GLOBAL *)p + i)); }
@@ -72,6 +82,21 @@ LIB vf8 ccc_ldc8_f32(const void GLOBAL *p, i64 i)
     vf4 b = __builtin_bit_cast(vf4, ldc16((const float GLOBAL *)p + i + 4));
     return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
 }
+LIB float ccc_ldc1_e4m3(const void GLOBAL *p, i64 i) { return f16_lo(e4m3_f16(ldc1((const u8 GLOBAL *)p + i))); }
+LIB vf2 ccc_ldc2_e4m3(const void GLOBAL *p, i64 i)
+{
+    u32 u = e4m3_f16(ldc2((const u8 GLOBAL *)p + i));
+    return (vf2){f16_lo(u), f16_hi(u)};
+}
+LIB vf8 ccc_ldc8_e4m3(const void GLOBAL *p, i64 i) { return e4m3x8_f32(ldc8((const u8 GLOBAL *)p + i)); }
+
+/* ---- the main result, by SPEC OUT_F32: 0 bf16, 1 f32, 2 e4m3 ---------------------------------------------------------------------- */
+#define OUT_STORE(width, p, at, y)                                                                           \
+    do {                                                                                                     \
+        if (ccc_OUT_F32 == 1) CAT(CAT(ccc_st, width), _f32)(p, at, y);                                       \
+        else if (ccc_OUT_F32 == 2) CAT(CAT(ccc_st, width), _e4m3)(p, at, y);                                 \
+        else CAT(CAT(ccc_st, width), _bf16)(p, at, y);                                                       \
+    } while (0)
 
 /* ---- what a hook will read, on its way to L2 ahead of it: see ccc_hook_NAME_weights above ------------------------------------------ */
 LIB void ccc_prefetch_bf16(const void GLOBAL *p, i64 i) { prefetch_l2((const u16 GLOBAL *)p + i); }

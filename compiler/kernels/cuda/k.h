@@ -85,6 +85,22 @@ INLINE vu4 f32x8_bf16(vf8 v)
 {
     return (vu4){bf16_pack(v[0], v[1]), bf16_pack(v[2], v[3]), bf16_pack(v[4], v[5]), bf16_pack(v[6], v[7])};
 }
+INLINE vu2 f32x8_e4m3(vf8 v) /* saturating */
+{
+    return (vu2){e4m3_pack(v[0], v[1]) | (u32)e4m3_pack(v[2], v[3]) << 16, e4m3_pack(v[4], v[5]) | (u32)e4m3_pack(v[6], v[7]) << 16};
+}
+INLINE float f16_lo(u32 u) { return f16_f32((u16)u); }                        /* of a pair: the lower address */
+INLINE float f16_hi(u32 u) { return f16_f32((u16)(u >> 16)); }
+INLINE vf4 e4m3x4_f32(u32 u)
+{
+    u32 lo = e4m3_f16((u16)u), hi = e4m3_f16((u16)(u >> 16));
+    return (vf4){f16_lo(lo), f16_hi(lo), f16_lo(hi), f16_hi(hi)};
+}
+INLINE vf8 e4m3x8_f32(vu2 u)
+{
+    vf4 a = e4m3x4_f32(u.x), b = e4m3x4_f32(u.y);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+}
 
 /* ---- lanes of a warp, threads of a block ----------------------------------------------------------------------------------- */
 INLINE float shfl_xor(float v, i32 m) { return __nvvm_shfl_sync_bfly_f32(-1, v, m, 31); }
@@ -120,6 +136,7 @@ INLINE vu4 ldg16_once_if(const void GLOBAL *p, i32 on) /* zeros if not */
 }
 INLINE vu4 ldg16(const void GLOBAL *p) { vu4 r; ASM("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p)); return r; }
 /* ldc*: constants and weights too, free to be moved and merged by the compiler */
+INLINE u16 ldc1(const void GLOBAL *p) { u16 r; PURE_ASM("ld.global.nc.u8 %0, [%1];" : "=h"(r) : "l"(p)); return r; }
 INLINE u16 ldc2(const void GLOBAL *p) { u16 r; PURE_ASM("ld.global.nc.u16 %0, [%1];" : "=h"(r) : "l"(p)); return r; }
 INLINE u32 ldc4(const void GLOBAL *p) { u32 r; PURE_ASM("ld.global.nc.u32 %0, [%1];" : "=r"(r) : "l"(p)); return r; }
 INLINE vu2 ldc8(const void GLOBAL *p) { vu2 r; PURE_ASM("ld.global.nc.v2.u32 {%0,%1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p)); return r; }
@@ -149,6 +166,7 @@ INLINE void status_set(u32 GLOBAL *status, u32 kind, u32 index, u32 value)
 INLINE u32 saddr(const void SHARED *p) { return (u32)(u64)p; }
 INLINE vu4 lds16(u32 a) { vu4 r; ASM("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "r"(a) : "memory"); return r; }
 INLINE vf4 lds16_f(u32 a) { vf4 r; ASM("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(r.x), "=f"(r.y), "=f"(r.z), "=f"(r.w) : "r"(a) : "memory"); return r; }
+INLINE void sts8(u32 a, vu2 v) { ASM("st.shared.v2.u32 [%0], {%1,%2};" :: "r"(a), "r"(v.x), "r"(v.y) : "memory"); }
 INLINE void sts16(u32 a, vu4 v) { ASM("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" :: "r"(a), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory"); }
 INLINE void sts8_f(u32 a, float x, float y) { ASM("st.shared.v2.f32 [%0], {%1,%2};" :: "r"(a), "f"(x), "f"(y) : "memory"); }
 INLINE float lds4_f(u32 a) { float r; ASM("ld.shared.f32 %0, [%1];" : "=f"(r) : "r"(a) : "memory"); return r; }

@@ -1,4 +1,5 @@
-/* A piece of a source tensor becomes rows of a final weight: widened or dequantised to f32, rounded once, rows put where they belong.
+/* A piece of a source tensor becomes rows of a final weight: widened or dequantised to f32, scaled, rounded once, rows put
+ * where they belong.
  * A thread has 8 neighbouring elements of a row (fewer at the end of a row). Sources are read in their own elements, since pieces of
  * quantised tensors are only 2-byte aligned: the bus to the device is far slower than this.
  *   Q8_0   32 elements: f16 d, int8 q[32]                              value = d * q
@@ -10,7 +11,7 @@
 #include "../attention_geometry.h"
 
 SPEC(i32, ccc_SRC);  /* ccc_dtype of the source; 0: random */
-SPEC(i32, ccc_DST);  /* BF16 or F32 */
+SPEC(i32, ccc_DST);  /* BF16, F32 or E4M3 */
 SPEC(i32, ccc_HALF); /* unpermute: head_size / 2 of the order that rows 2j, 2j+1 come from j, j+HALF; 0: rows stay in order */
 
 enum { F32 = 1, F16 = 2, BF16 = 3, E4M3 = 4, E5M2 = 5, Q8_0 = 14, Q4_1 = 15, F64 = 16 }; /* as in ir/ir.h */
@@ -24,7 +25,8 @@ INLINE float random_at(const load_args *a, u64 i)
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ z >> 27) * 0x94D049BB133111EBull;
     z ^= z >> 31;
-    return fma_((float)((i32)(z >> 40) - (1 << 23)), a->std, a->mean);
+    float v = fma_((float)((i32)(z >> 40) - (1 << 23)), a->std, a->mean);
+    return a->draw == BF16 ? bf16_f32(f32_bf16(v)) : a->draw == F16 ? f16_f32(f32_f16(v)) : v;
 }
 INLINE float q8_at(bytes_t row, i64 c)
 {
@@ -62,6 +64,7 @@ INLINE i64 final_row(const load_args *a, i64 r)
 INLINE void put(const load_args *a, i64 at, float v)
 {
     if (ccc_DST == F32) ((float GLOBAL *)a->dst)[at] = v;
+    else if (ccc_DST == E4M3) ((u8 GLOBAL *)a->dst)[at] = (u8)e4m3_pack(v, 0.0f);
     else ((u16 GLOBAL *)a->dst)[at] = f32_bf16(v);
 }
 
@@ -72,13 +75,14 @@ KERNEL ccc_kernel(load_args a)
         i64 r = i / per, c = i % per * 8, at = final_row(&a, r) * a.cols + c;
         if (a.cols % 8 == 0) {
             vf8 v;
-            UNROLL for (i32 e = 0; e < 8; e++) v[e] = value_at(&a, r, c + e);
+            UNROLL for (i32 e = 0; e < 8; e++) v[e] = value_at(&a, r, c + e) * a.scale;
             if (ccc_DST == F32) {
                 *(vf4 GLOBAL *)((float GLOBAL *)a.dst + at) = v.lo;
                 *(vf4 GLOBAL *)((float GLOBAL *)a.dst + at + 4) = v.hi;
-            } else st16((u16 GLOBAL *)a.dst + at, f32x8_bf16(v));
+            } else if (ccc_DST == E4M3) *(vu2 GLOBAL *)((u8 GLOBAL *)a.dst + at) = f32x8_e4m3(v);
+            else st16((u16 GLOBAL *)a.dst + at, f32x8_bf16(v));
         } else {
-            for (i64 e = c; e < c + 8 && e < a.cols; e++) put(&a, at - c + e, value_at(&a, r, e));
+            for (i64 e = c; e < c + 8 && e < a.cols; e++) put(&a, at - c + e, value_at(&a, r, e) * a.scale);
         }
     }
 }

@@ -4,10 +4,16 @@
  *
  * With NORM each block makes the rms_norm of its tokens itself, into shared memory: a few microseconds of a separate kernel become some
  * hundred cycles under loads that are in flight anyway. With SPLIT > 1 that many warps share the K of their columns; their sums are added
- * in a fixed tree. The order of every sum depends on the SPEC constants alone. */
+ * in a fixed tree. The order of every sum depends on the SPEC constants alone.
+ *
+ * FP8: w and x are e4m3 (with NORM the prologue ends in it), 16 of them in a load. Two e4m3 are widened to f16 by one instruction and on to
+ * f32, both exact, and the products are added as those of bf16 are: f32, in increasing k. Products in f16 would overflow (448 * 448). */
 #include "../geometry.h"
 #include "hooks.h"
 #include "rowsum.h"
+#ifndef FP8
+#define FP8 0
+#endif
 
 SPEC(i32, ccc_TOK);
 SPEC(i32, ccc_NORM);
@@ -25,6 +31,7 @@ HOOK void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux);
 HOOK void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux);
 HOOK void ccc_hook_epilogue_others(i32 row, i32 col, const aux_t *aux);
 
+enum { ELEM_B = FP8 ? 1 : 2, PER = 16 / ELEM_B }; /* of w and x; elements in 16 bytes */
 enum { LINE = 32 /* elements of 4 bytes in 128 */, MAX_TOK = 8, MAX_LOADS = 16, MAX_STREAMS = 8, MAX_SUMS = 32, MAX_SPLIT = 16 };
 #define STREAMS (ccc_ROWS * (ccc_PAIR + 1))  /* rows of w of a warp */
 #define SUMS (STREAMS * ccc_TOK)             /* sums of a warp; sum ((half * ROWS) + row) * TOK + token */
@@ -34,7 +41,7 @@ enum { LINE = 32 /* elements of 4 bytes in 128 */, MAX_TOK = 8, MAX_LOADS = 16, 
 #define SHAPE ((ccc_matvec_shape){ccc_ROWS, ccc_LOADS, ccc_WARPS, ccc_SPLIT})
 #define X_AT (saddr(smem) + ccc_matvec_scratch_B(ccc_TOK, ccc_NORM, ccc_PAIR, SHAPE)) /* the normed tokens, TOK rows of K */
 
-/* ---- prologue: shared memory gets out(norm(in(x))) as bf16. The hooks are pure here, so they run once for the sum and once for the result */
+/* ---- prologue: shared memory gets out(norm(in(x))) as the operand of the products. The hooks are pure here, so they run once for the sum and once for the result */
 INLINE void norm_tokens(const matvec_args *a)
 {
     u32 scratch = saddr(smem);
@@ -58,7 +65,12 @@ INLINE void norm_tokens(const matvec_args *a)
         float scale = rms_scale(rowsum_get(NT, scratch + t * NT * 4), a->K, a->eps);
         for (i32 col = tid() * 8; col < a->K; col += NT * 8) {
             vf8 v = ccc_hook_in(bf16x8_f32(ld16(x + col)), row, col, &a->aux);
-            sts16(X_AT + (u32)(t * a->K + col) * 2, f32x8_bf16(ccc_hook_out(v * scale, row, col, &a->aux)));
+            vf8 y = ccc_hook_out(v * scale, row, col, &a->aux);
+#if FP8
+            sts8(X_AT + (u32)(t * a->K + col), f32x8_e4m3(y));
+#else
+            sts16(X_AT + (u32)(t * a->K + col) * 2, f32x8_bf16(y));
+#endif
         }
     }
     cta_sync();
@@ -86,8 +98,7 @@ INLINE void store(const matvec_args *a, float v, float v2, i32 out, i32 col0)
     if (row >= a->T || col >= a->N) return;
     float y = ccc_PAIR ? ccc_hook_pair(v, v2, row, col, &a->aux) : ccc_hook_epilogue(v, row, col, &a->aux);
     i64 at = (i64)row * a->y_ld + col;
-    if (ccc_OUT_F32) ccc_st1_f32(a->y, at, y);
-    else ccc_st1_bf16(a->y, at, y);
+    OUT_STORE(1, a->y, at, y);
 }
 
 /* sums of the SPLIT warps of a group, then the epilogue */
@@ -110,12 +121,25 @@ INLINE void finish_split(const matvec_args *a, float sum)
     }
 }
 
-INLINE float dot8(vu4 w, vu4 x, float s)
+/* 16 bytes of a row of w times as many of x */
+typedef struct { float v[PER]; } wide;
+INLINE wide widen(vu4 u)
 {
+    wide r;
+#if FP8
     UNROLL for (i32 j = 0; j < 4; j++) {
-        s = fma_(bf16_lo(w[j]), bf16_lo(x[j]), s);
-        s = fma_(bf16_hi(w[j]), bf16_hi(x[j]), s);
+        vf4 f = e4m3x4_f32(u[j]);
+        UNROLL for (i32 i = 0; i < 4; i++) r.v[4 * j + i] = f[i];
     }
+#else
+    UNROLL for (i32 j = 0; j < 4; j++) r.v[2 * j] = bf16_lo(u[j]), r.v[2 * j + 1] = bf16_hi(u[j]);
+#endif
+    return r;
+}
+INLINE float dot(vu4 w, wide x, float s)
+{
+    wide v = widen(w);
+    UNROLL for (i32 j = 0; j < PER; j++) s = fma_(v.v[j], x.v[j], s);
     return s;
 }
 
@@ -123,7 +147,7 @@ KERNEL ccc_kernel(matvec_args a)
 {
     dependents_launch();
     i32 group = tid() / 32 / ccc_SPLIT, part = tid() / 32 % ccc_SPLIT, col0 = (cta() * GROUPS + group) * ccc_ROWS;
-    i32 vecs = a.K / 8, at = part * 32 + lane(), steps = (vecs + 32 * ccc_SPLIT - 1) / (32 * ccc_SPLIT);
+    i32 vecs = a.K / PER, at = part * 32 + lane(), steps = (vecs + 32 * ccc_SPLIT - 1) / (32 * ccc_SPLIT);
     const vu4 GLOBAL *w[MAX_STREAMS];
     UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
         if (r < STREAMS) w[r] = (const vu4 GLOBAL *)a.w + (i64)(imin(col0 + r % ccc_ROWS, a.N - 1) + r / ccc_ROWS * a.N) * vecs;
@@ -147,9 +171,9 @@ KERNEL ccc_kernel(matvec_args a)
     }
     if (ccc_NORM) norm_tokens(&a);
 
-    const u16 GLOBAL *x[MAX_TOK];
+    const char GLOBAL *x[MAX_TOK];
     UNROLL for (i32 t = 0; t < MAX_TOK; t++)
-        if (t < ccc_TOK) x[t] = a.x + (i64)imin(t, a.T - 1) * a.x_ld;
+        if (t < ccc_TOK) x[t] = (const char GLOBAL *)a.x + (i64)imin(t, a.T - 1) * a.x_ld * ELEM_B;
     float sum[MAX_STREAMS * MAX_TOK];
     UNROLL for (i32 i = 0; i < MAX_SUMS; i++) sum[i] = 0;
     NO_UNROLL for (i32 step = 0; step < steps; step += ccc_LOADS)
@@ -162,9 +186,9 @@ KERNEL ccc_kernel(matvec_args a)
             FETCH(p, step + ccc_LOADS + p); /* no branch: it would let the arithmetic sink behind all loads */
             UNROLL for (i32 t = 0; t < MAX_TOK; t++) {
                 if (t >= ccc_TOK) break;
-                vu4 v = ccc_NORM ? lds16(X_AT + (u32)(t * a.K + k * 8) * 2) : ld16(x[t] + k * 8);
+                wide v = widen(ccc_NORM ? lds16(X_AT + (u32)(t * a.K * ELEM_B + k * 16)) : ld16(x[t] + (i64)k * 16));
                 UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
-                    if (r < STREAMS) sum[r * ccc_TOK + t] = dot8(cur[r], v, sum[r * ccc_TOK + t]);
+                    if (r < STREAMS) sum[r * ccc_TOK + t] = dot(cur[r], v, sum[r * ccc_TOK + t]);
             }
         }
 

@@ -45,8 +45,7 @@ KERNEL ccc_kernel(rows_args a)
         i32 col = (tid() + m * ccc_NT) * 8;
         if (m * ccc_NT * 8 < ccc_COLS && ((m + 1) * ccc_NT * 8 <= ccc_COLS || col < ccc_COLS)) {
             vf8 y = ccc_hook_out(v[m] * scale, row, col, &a.aux);
-            if (ccc_OUT_F32) ccc_st8_f32(a.out, (i64)row * a.out_ld + col, y);
-            else ccc_st8_bf16(a.out, (i64)row * a.out_ld + col, y);
+            OUT_STORE(8, a.out, (i64)row * a.out_ld + col, y);
         }
     }
 }

@@ -1,5 +1,5 @@
-/* wgmma for gemm.c: one warpgroup multiplies 64 rows of A by BN rows of B (both K-major in shared memory, 128-byte swizzle), 16 of K at a
- * time, into BN/2 f32 accumulators a thread. Thread t of the warpgroup holds, for i = 4*j + 2*h + c: row t/32*16 + t%32/4 + 8*h,
+/* wgmma for gemm.c: one warpgroup multiplies 64 rows of A by BN rows of B (both K-major in shared memory, 128-byte swizzle), 16 bf16 or 32 e4m3 of
+ * K at a time, into BN/2 f32 accumulators a thread. Thread t of the warpgroup holds, for i = 4*j + 2*h + c: row t/32*16 + t%32/4 + 8*h,
  * column 8*j + 2*(t%4) + c.
  *
  * Accumulators are "+f" operands of every product and of the wait: LLVM then cannot copy or spill one that the hardware still writes.
@@ -42,7 +42,11 @@
 #define WG_V224(c, d) WG_V208(c, d), WG_V8(c, d, 104)
 #define WG_V240(c, d) WG_V224(c, d), WG_V8(c, d, 112)
 #define WG_V256(c, d) WG_V240(c, d), WG_V8(c, d, 120)
+#if FP8
+#define WG_MMA "wgmma.mma_async.sync.aligned.m64n" STR(BN) "k32.f32.e4m3.e4m3 {" CAT(WG_R, BN) "}, %[a], %[b], p, 1, 1;"
+#else
 #define WG_MMA "wgmma.mma_async.sync.aligned.m64n" STR(BN) "k16.f32.bf16.bf16 {" CAT(WG_R, BN) "}, %[a], %[b], p, 1, 1, 0, 0;"
+#endif
 #define WG_OUT(x) "=f"(x)
 #define WG_BOTH(x) "+f"(x)
 
@@ -61,6 +65,6 @@ INLINE void mma_settle(float *d) /* nothing may read d before this */
 INLINE void mma_fence(void) { ASM("wgmma.fence.sync.aligned;" ::: "memory"); }
 INLINE void mma_commit(void) { ASM("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 INLINE void mma_one_left(void) { ASM("wgmma.wait_group.sync.aligned 1;" ::: "memory"); }
-/* operand at shared address a: K-major, 128-byte swizzle, 8-row groups 1024 bytes apart; the next 16 of k are mma_desc(a) + 2 */
+/* operand at shared address a: K-major, 128-byte swizzle, 8-row groups 1024 bytes apart; the next 32 bytes of k are mma_desc(a) + 2 */
 INLINE u64 mma_desc(u32 a) { return 0x4000004000010000ull | (a >> 4); }
 #endif

@@ -14,13 +14,11 @@ INLINE void piece(const elt_args *a, i32 row, i32 col, i32 end)
     i64 out = (i64)row * a->out_ld;
     for (; col + 8 <= end; col += 8) {
         VF y = ccc_hook_body(row, col, &a->aux);
-        if (ccc_OUT_F32) ccc_st8_f32(a->out, out + col, y);
-        else ccc_st8_bf16(a->out, out + col, y);
+        OUT_STORE(8, a->out, out + col, y);
     }
     ROLLED for (; col < end; col++) {
         float y = ccc_hook_body_tail(row, col, &a->aux);
-        if (ccc_OUT_F32) ccc_st1_f32(a->out, out + col, y);
-        else ccc_st1_bf16(a->out, out + col, y);
+        OUT_STORE(1, a->out, out + col, y);
     }
 }
 

@@ -78,12 +78,37 @@ INLINE VH f32x8_bf16(VF v)
 INLINE VF even_f32(VU pairs) { return (VF)(pairs << 16); }
 INLINE VF odd_f32(VU pairs) { return (VF)(pairs & 0xffff0000u); }
 
+/* ---- e4m3. Its bits, where f32 has exponent and mantissa, are the number times 2^-120; 0x7f is NaN -------- */
+typedef u8 VB __attribute__((ext_vector_type(8)));
+typedef VB VB_any __attribute__((aligned(1), may_alias));
+INLINE VF e4m3x8_f32(VB b)
+{
+    VU u = __builtin_convertvector(b, VU), nan = (VU)((u & 0x7fu) == 0x7fu);
+    VF v = (VF)((u & 0x80u) << 24 | (u & 0x7fu) << 20) * 0x1p120f;
+    return (VF)((VU)v | (nan & 0x7fc00000u));
+}
+INLINE float e4m3_f32(u8 b) { return e4m3x8_f32((VB)b)[0]; }
+/* nearest even, saturating; NaN: 0x7f. Adding and taking away a number whose last bit is worth one step of
+ * the format rounds to that step. */
+INLINE VB f32x8_e4m3(VF v)
+{
+    VF a = __builtin_elementwise_abs(v);
+    VU e = (VU)a >> 23, least = (VU)(121u), nan = (VU)(v != v);
+    VF big = (VF)(((e > least ? e : least) + 20u) << 23);
+    VF r = (a < 448.0f) ? (a + big) - big : splat(448.0f);
+    VU u = (VU)(r * 0x1p-120f) >> 20 | ((VU)v >> 24 & 0x80u);
+    return __builtin_convertvector((nan & 0x7fu) | (~nan & u), VB);
+}
+INLINE u8 f32_e4m3(float v) { return f32x8_e4m3((VF)v)[0]; }
+
 /* ---- memory -------------------------------------------------------------------------------------------- */
 INLINE VF ld8f(const float *p) { return *(const VF_any *)p; }
 INLINE void st8f(float *p, VF v) { *(VF_any *)p = v; }
 INLINE void st4f(float *p, VF4 v) { *(VF4_any *)p = v; }
 INLINE VF ld8b(const u16 *p) { return bf16x8_f32(*(const VH_any *)p); }
 INLINE void st8b(u16 *p, VF v) { *(VH_any *)p = f32x8_bf16(v); }
+INLINE VF ld8e(const u8 *p) { return e4m3x8_f32(*(const VB_any *)p); }
+INLINE void st8e(u8 *p, VF v) { *(VB_any *)p = f32x8_e4m3(v); }
 INLINE VU ld8u(const void *p) { return *(const VU_any *)p; }
 INLINE VU4 ld4u(const void *p) { return *(const VU4_any *)p; }
 INLINE void st4u(void *p, VU4 v) { *(VU4_any *)p = v; }

@@ -27,6 +27,19 @@ LIB void ccc_st1_bf16(void *p, i64 i, float v) { ((u16 *)p)[i] = f32_bf16(v); }
 LIB void ccc_st8_bf16(void *p, i64 i, VF v) { st8b((u16 *)p + i, v); }
 LIB void ccc_st1_f32(void *p, i64 i, float v) { ((float *)p)[i] = v; }
 LIB void ccc_st8_f32(void *p, i64 i, VF v) { st8f((float *)p + i, v); }
+LIB float ccc_ld1_e4m3(const void *p, i64 i) { return e4m3_f32(((const u8 *)p)[i]); }
+LIB VF ccc_ld8_e4m3(const void *p, i64 i) { return ld8e((const u8 *)p + i); }
+LIB float ccc_ldc1_e4m3(const void *p, i64 i) { return ccc_ld1_e4m3(p, i); }
+LIB VF ccc_ldc8_e4m3(const void *p, i64 i) { return ccc_ld8_e4m3(p, i); }
+LIB void ccc_st1_e4m3(void *p, i64 i, float v) { ((u8 *)p)[i] = f32_e4m3(v); }
+LIB void ccc_st8_e4m3(void *p, i64 i, VF v) { st8e((u8 *)p + i, v); }
+/* the main result, by SPEC OUT_F32: 0 bf16, 1 f32, 2 e4m3 */
+#define OUT_STORE(width, p, at, y)                                                                           \
+    do {                                                                                                     \
+        if (ccc_OUT_F32 == 1) ccc_st##width##_f32(p, at, y);                                                 \
+        else if (ccc_OUT_F32 == 2) ccc_st##width##_e4m3(p, at, y);                                           \
+        else ccc_st##width##_bf16(p, at, y);                                                                 \
+    } while (0)
 
 /* ---- casts: to nearest even, and f32 again ------------------------------------------------------------- */
 LIB float ccc_cast_bf16(float v) { return bf16_f32(f32_bf16(v)); }

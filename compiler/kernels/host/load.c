@@ -1,21 +1,19 @@
 /* Load programs: rows of a source tensor become rows of a final weight: widened, dequantised or drawn at
- * random, rounded once to the final type, and put where `unpermute` wants them. A unit of work is a piece of
+ * random, scaled, rounded once to the final type, and put where `unpermute` wants them. A unit of work is a piece of
  * a row, PIECE columns wide. */
 #include "h.h"
 
 SPEC(i32, ccc_SRC);  /* ccc_dtype of the source, 0: random numbers */
-SPEC(i32, ccc_DST);  /* BF16 or F32 */
+SPEC(i32, ccc_DST);  /* BF16, F32 or E4M3 */
 SPEC(i32, ccc_HALF); /* head_size / 2 of unpermute, 0: rows stay in order */
 
-enum { RANDOM = 0, F32 = 1, F16 = 2, BF16 = 3, Q8_0 = 14, Q4_1 = 15 }; /* as in ir/ir.h */
+enum { RANDOM = 0, F32 = 1, F16 = 2, BF16 = 3, E4M3 = 4, Q8_0 = 14, Q4_1 = 15 }; /* as in ir/ir.h */
 enum { GROUP = 32, Q8_0_B = 34, Q4_1_B = 20, PIECE = 2048 };
 
 INLINE float f16_at(const u8 *p) { return (float)__builtin_bit_cast(_Float16, (u16)(p[0] | p[1] << 8)); }
 INLINE VF bytes8(const u8 *p, i32 is_signed, i32 shift, i32 mask)
 {
-    typedef u8 VB __attribute__((ext_vector_type(8)));
     typedef signed char VS __attribute__((ext_vector_type(8)));
-    typedef VB VB_any __attribute__((aligned(1), may_alias));
     VB b = *(const VB_any *)p;
     VI v = is_signed ? __builtin_convertvector((VS)b, VI) : __builtin_convertvector(b, VI);
     if (!is_signed) v = (v >> shift) & mask;
@@ -31,7 +29,8 @@ INLINE float draw(const load_args *a, u64 i)
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ z >> 27) * 0x94D049BB133111EBull;
     z ^= z >> 31;
-    return fma1((float)((i32)(z >> 40) - (1 << 23)), a->std, a->mean);
+    float v = fma1((float)((i32)(z >> 40) - (1 << 23)), a->std, a->mean);
+    return a->draw == BF16 ? bf16_f32(f32_bf16(v)) : a->draw == F16 ? (float)(_Float16)v : v;
 }
 
 /* 8 columns of a plain source; col a multiple of 8 */
@@ -81,14 +80,16 @@ INLINE void piece(const load_args *a, i64 r, i64 col, i64 end)
     const u8 *row = (const u8 *)a->src + r * row_bytes(a->cols);
     u64 index = (u64)(to * a->cols);
     for (; col + 8 <= end; col += 8) {
-        VF v = source8(a, row, index, col);
+        VF v = source8(a, row, index, col) * a->scale;
         if (ccc_DST == F32) st8f((float *)a->dst + out + col, v);
+        else if (ccc_DST == E4M3) st8e((u8 *)a->dst + out + col, v);
         else st8b((u16 *)a->dst + out + col, v);
     }
     if (ccc_SRC == Q8_0 || ccc_SRC == Q4_1) return;
     ROLLED for (; col < end; col++) {
-        float v = source1(a, row, index, col);
+        float v = source1(a, row, index, col) * a->scale;
         if (ccc_DST == F32) ((float *)a->dst)[out + col] = v;
+        else if (ccc_DST == E4M3) ((u8 *)a->dst)[out + col] = f32_e4m3(v);
         else ((u16 *)a->dst)[out + col] = f32_bf16(v);
     }
 }

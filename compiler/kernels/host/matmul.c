@@ -8,8 +8,17 @@
  * TOK 1 (K a multiple of 16) streams the matrix: x whole in scratch, 8 rows of w at a time, bound by memory.
  * TOK 0 takes tiles of TILE_T tokens x TILE_N rows: for 4 rows at a time, as f32 in the first-level cache,
  * all tokens come by from the second level, and 3 x 4 dot products are made in registers, bound by
- * arithmetic. With PAIR, w has 2N rows and row n meets row n + N in the hook. */
+ * arithmetic. With PAIR, w has 2N rows and row n meets row n + N in the hook.
+ * With FP8 x and w are e4m3, both widened to f32 in scratch: tiles alone, the same order. */
 #include "hooks.h"
+#ifndef FP8
+#define FP8 0
+#endif
+#if FP8
+typedef u8 elem;
+#else
+typedef u16 elem; /* of x and w */
+#endif
 
 SPEC(i32, ccc_OUT_F32);
 SPEC(i32, ccc_TOK);
@@ -36,8 +45,7 @@ INLINE void finish(const matvec_args *a, i32 t, i32 n, const float *sum, const f
 #else
         VF v = ccc_hook_epilogue(ld8f(sum), t, n, &a->aux);
 #endif
-        if (ccc_OUT_F32) ccc_st8_f32(a->y, y, v);
-        else ccc_st8_bf16(a->y, y, v);
+        OUT_STORE(8, a->y, y, v);
         return;
     }
     ROLLED for (i32 i = 0; n + i < a->N; i++) {
@@ -46,28 +54,35 @@ INLINE void finish(const matvec_args *a, i32 t, i32 n, const float *sum, const f
 #else
         float v = ccc_hook_epilogue_tail(sum[i], t, n + i, &a->aux);
 #endif
-        if (ccc_OUT_F32) ccc_st1_f32(a->y, y + i, v);
-        else ccc_st1_bf16(a->y, y + i, v);
+        OUT_STORE(1, a->y, y + i, v);
     }
 }
 
 /* ---- operands ------------------------------------------------------------------------------------------ */
-INLINE void spread16(float *out, VU pairs)
+INLINE void spread16(float *out, const elem *x)
 {
+#if FP8
+    VF a = ld8e(x), b = ld8e(x + 8);
+    st8f(out, __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14));
+    st8f(out + 8, __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15));
+#else
+    VU pairs = ld8u(x);
     st8f(out, even_f32(pairs));
     st8f(out + 8, odd_f32(pairs));
+#endif
 }
 /* n elements as f32, each 16 as 8 of even and 8 of odd number; a last, short step is filled up with zeros */
-INLINE void spread(float *out, const u16 *x, i32 n)
+INLINE void spread(float *out, const elem *x, i32 n)
 {
     i32 k = 0;
-    for (; k + 16 <= n; k += 16) spread16(out + k, ld8u(x + k));
+    for (; k + 16 <= n; k += 16) spread16(out + k, x + k);
     if (k == n) return;
-    VU last = (VU)0;
-    ROLLED for (i32 i = 0; k + i < n; i++) ((u16 *)&last)[i] = x[k + i];
+    elem last[16];
+    ROLLED for (i32 i = 0; i < 16; i++) last[i] = k + i < n ? x[k + i] : 0;
     spread16(out + k, last);
 }
 
+#if !FP8
 /* ---- one token: the matrix is streamed ----------------------------------------------------------------- */
 enum { ROWS = 8 };
 
@@ -118,6 +133,7 @@ INLINE void stream(const matvec_args *a, i32 first, i32 end, float *x)
         }
     }
 }
+#endif
 
 /* ---- many tokens: tiles -------------------------------------------------------------------------------- */
 enum {
@@ -130,7 +146,7 @@ typedef struct {
     float w[N_REG][CHUNK], x[TILE_T][CHUNK], sum[2][TILE_T][TILE_N];
 } tile_scratch;
 typedef struct {
-    const u16 *row[N_REG];
+    const elem *row[N_REG];
     i32 n;
     i64 ahead;
 } rows_t; /* 4 rows of w, one chunk of n elements, distance to the next 4 */
@@ -151,6 +167,7 @@ INLINE void dots(float (*sum)[TILE_N], float (*x)[CHUNK], const rows_t *m, float
             UNROLL for (i32 t = 0; t < tn; t++) s[t][r] = fma8(u, v[t], s[t][r]);
         }
     }
+#if !FP8
     for (i32 k = 0; !as_f32 && k < m->n; k += 16)
         UNROLL for (i32 r = 0; r < N_REG; r++) {
             VU p = ld8u(m->row[r] + k);
@@ -160,6 +177,7 @@ INLINE void dots(float (*sum)[TILE_N], float (*x)[CHUNK], const rows_t *m, float
                 s[t][r] = fma8(odd_f32(p), ld8f(x[t] + k + 8), s[t][r]);
             }
         }
+#endif
     UNROLL for (i32 t = 0; t < tn; t++)
         st4f(sum[t], *(VF4_any *)sum[t] + sum4(s[t][0], s[t][1], s[t][2], s[t][3]));
 }
@@ -171,7 +189,7 @@ INLINE void chunk_rows(const matvec_args *a, i32 h, i32 n0, i32 count, i32 from,
     ROLLED for (i32 i = 0; i < count; i += N_REG) {
         rows_t m = {.n = n, .ahead = i + N_REG < count ? (i64)N_REG * a->K : 0};
         UNROLL for (i32 r = 0; r < N_REG; r++)
-            m.row[r] = a->w + ((i64)h * a->N + imin(n0 + i + r, a->N - 1)) * a->K + from;
+            m.row[r] = (const elem *)a->w + ((i64)h * a->N + imin(n0 + i + r, a->N - 1)) * a->K + from;
         float(*sum)[TILE_N] = (float(*)[TILE_N]) & c->sum[h][0][i];
         if (at_once == T_FEW) {
             ROLLED for (i32 t = 0; t < tcount; t += T_FEW) dots(sum + t, c->x + t, &m, c->w, T_FEW, 0);
@@ -188,14 +206,14 @@ INLINE void chunk_rows(const matvec_args *a, i32 h, i32 n0, i32 count, i32 from,
 /* tokens t0 .. t0+tcount, outputs n0 .. n0+count. The last token is repeated to make twos and threes. */
 INLINE void tile(const matvec_args *a, i32 t0, i32 tcount, i32 n0, i32 count, tile_scratch *m)
 {
-    i32 at_once = tcount <= FEW && a->K % 16 == 0 ? T_FEW : T_REG,
+    i32 at_once = !FP8 && tcount <= FEW && a->K % 16 == 0 ? T_FEW : T_REG,
         padded = (tcount + at_once - 1) / at_once * at_once;
     ROLLED for (i32 h = 0; h < HALVES; h++)
         ROLLED for (i32 i = 0; i < padded * TILE_N; i += 8) st8f(&m->sum[h][0][0] + i, splat(0.0f));
     ROLLED for (i32 from = 0; from < a->K; from += CHUNK) {
         i32 n = imin(CHUNK, a->K - from);
         ROLLED for (i32 t = 0; t < padded; t++)
-            spread(m->x[t], a->x + (i64)(t0 + imin(t, tcount - 1)) * a->x_ld + from, n);
+            spread(m->x[t], (const elem *)a->x + (i64)(t0 + imin(t, tcount - 1)) * a->x_ld + from, n);
         ROLLED for (i32 h = 0; h < HALVES; h++) chunk_rows(a, h, n0, count, from, n, padded, at_once, m);
     }
     ROLLED for (i32 t = 0; t < tcount; t++)
@@ -208,10 +226,12 @@ ENTRY ccc_kernel(const matvec_args *a, const host_ctx *c)
     i64 groups = ((i64)a->N + 7) / 8;
     i32 n0 = (i32)share(groups, c->block[0], c->grid[0]) * 8,
         n1 = (i32)share(groups, c->block[0] + 1, c->grid[0]) * 8;
+#if !FP8
     if (ccc_TOK == 1) {
         if (c->block[1] == 0) stream(a, n0, n1, c->scratch);
         return;
     }
+#endif
     i64 tiles = ((i64)a->T + TILE_T - 1) / TILE_T, end = share(tiles, c->block[1] + 1, c->grid[1]);
     for (i64 t = share(tiles, c->block[1], c->grid[1]); t < end; t++)
         for (i32 n = n0; n < n1; n += TILE_N)

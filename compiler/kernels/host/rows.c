@@ -40,13 +40,11 @@ INLINE void one_row(const rows_args *a, i32 row, float *v)
     float r = 1.0f / sqrt1(sum_squares(v, n) / (float)n + a->eps);
     for (i32 k = 0; k < whole; k += 8) {
         VF y = ccc_hook_out(ld8f(v + k) * r, row, k, &a->aux);
-        if (ccc_OUT_F32) ccc_st8_f32(a->out, out + k, y);
-        else ccc_st8_bf16(a->out, out + k, y);
+        OUT_STORE(8, a->out, out + k, y);
     }
     ROLLED for (i32 k = whole; k < n; k++) {
         float y = ccc_hook_out_tail(v[k] * r, row, k, &a->aux);
-        if (ccc_OUT_F32) ccc_st1_f32(a->out, out + k, y);
-        else ccc_st1_bf16(a->out, out + k, y);
+        OUT_STORE(1, a->out, out + k, y);
     }
 }
 
