@@ -22,6 +22,8 @@ void hk_rows(const void *args, const host_ctx *c);
 void hk_elt(const void *args, const host_ctx *c);
 void hk_matmul(const void *args, const host_ctx *c);
 void hk_matmul_pair(const void *args, const host_ctx *c);
+void hk_matmul_fp8(const void *args, const host_ctx *c);
+void hk_matmul_pair_fp8(const void *args, const host_ctx *c);
 void hk_rope_kv(const void *args, const host_ctx *c);
 void hk_attention(const void *args, const host_ctx *c);
 void hk_argmax(const void *args, const host_ctx *c);

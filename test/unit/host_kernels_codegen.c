@@ -146,6 +146,8 @@ DEFINE(rows, rows_hooks, S(OUT_F32))
 DEFINE(elt, elt_hooks, S(OUT_F32))
 DEFINE(matmul, matmul_hooks, S(OUT_F32), S(TOK))
 DEFINE(matmul_pair, pair_hooks, S(OUT_F32), S(TOK))
+DEFINE(matmul_fp8, matmul_hooks, S(OUT_F32))
+DEFINE(matmul_pair_fp8, pair_hooks, S(OUT_F32))
 DEFINE(rope_kv, NULL, S(HQ), S(HKV), S(D), S(ROTARY), S(LAYOUT), S(BLOCK), S(DO_Q), S(DO_K), S(DO_KV),
        S(K_ROTATED))
 DEFINE(attention, NULL, S(HQ), S(HKV), S(D), S(LAYOUT), S(BLOCK))

@@ -2,6 +2,12 @@
  * with -DTEMPLATE=FILE, -DNAME=hk_NAME and -DTEST_HOOKS_rows and the like. Hook bodies are written with the
  * functions that codegen calls, for both widths from one text. */
 #define CCC_KERNEL_TEST
+#ifdef FP8 /* a second object of one template: its hooks need names of their own */
+#define ccc_hook_epilogue fp8_hook_epilogue
+#define ccc_hook_epilogue_tail fp8_hook_epilogue_tail
+#define ccc_hook_pair fp8_hook_pair
+#define ccc_hook_pair_tail fp8_hook_pair_tail
+#endif
 #define ccc_OUT_F32 hk_spec.OUT_F32
 #define ccc_TOK hk_spec.TOK
 #define ccc_HQ hk_spec.HQ
