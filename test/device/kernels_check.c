@@ -67,6 +67,40 @@ static uint16_t *random_bf16(size_t n, size_t valid, size_t ld) /* rows of ld wi
     for (size_t i = 0; i < n; i++) h[i] = i % ld < valid ? h_of((float)(int64_t)(rnd() >> 40) / 8388608.0f - 1.0f) : 0x7fff;
     return h;
 }
+/* e4m3: its bits, where f32 has exponent and mantissa, are the number times 2^-120. Nearest even, saturating */
+static uint8_t e_of(float v)
+{
+    uint32_t u, b;
+    volatile float a = fabsf(v), big;
+    if (v != v) return 0x7f;
+    memcpy(&u, (float *)&a, 4);
+    b = ((u >> 23 > 121 ? u >> 23 : 121) + 20) << 23;
+    if (a < 448) {
+        memcpy((float *)&big, &b, 4);
+        a = a + big;
+        a = a - big;
+    } else {
+        a = 448;
+    }
+    a = a * 0x1p-120f;
+    memcpy(&u, (float *)&a, 4);
+    return (uint8_t)(u >> 20 | (signbit(v) ? 0x80 : 0));
+}
+static float of_e(uint8_t c)
+{
+    uint32_t u = (c & 0x7fu) << 20;
+    float f;
+    memcpy(&f, &u, 4);
+    f *= 0x1p120f;
+    return (c & 0x7f) == 0x7f ? NAN : c & 0x80 ? -f : f;
+}
+static uint8_t *random_e4m3(size_t n, size_t valid, size_t ld)
+{
+    uint8_t *e = malloc(n);
+    for (size_t i = 0; i < n; i++) e[i] = i % ld < valid ? e_of((float)(int64_t)(rnd() >> 40) / 8388608.0f - 1.0f) : 0x7f;
+    return e;
+}
+static int is_fp8(const sample *s) { return strchr(s->name, '_')[-1] == '8'; } /* matvec8_.., gemm8_.., gemmt8_.. */
 static CUdeviceptr to_gpu(const void *p, size_t n)
 {
     CUdeviceptr d;
@@ -103,13 +137,13 @@ static void run(sample *s, launch *l)
     CK(p_cuLaunchKernelEx(&c, function(s, l->shared), p, NULL));
     CK(p_cuCtxSynchronize());
 }
-static tmap_t encode(CUdeviceptr p, uint64_t rows, uint64_t cols, uint64_t ld, unsigned box_rows)
+static tmap_t encode(int fp8, CUdeviceptr p, uint64_t rows, uint64_t cols, uint64_t ld, unsigned box_rows)
 {
     CUtensorMap m __attribute__((aligned(64)));
     tmap_t t;
-    unsigned box[2] = {64, box_rows}, step[2] = {1, 1};
-    cuuint64_t dim[2] = {cols, rows}, pitch[1] = {ld * 2};
-    CK(p_cuTensorMapEncodeTiled(&m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)p, dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+    unsigned box[2] = {fp8 ? 128 : 64, box_rows}, step[2] = {1, 1};
+    cuuint64_t dim[2] = {cols, rows}, pitch[1] = {fp8 ? ld : ld * 2};
+    CK(p_cuTensorMapEncodeTiled(&m, fp8 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)p, dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
                                 CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE));
     memcpy(&t, &m, sizeof t);
     return t;
@@ -131,19 +165,21 @@ static void report(const sample *s, const score *r, double bound)
     printf("%s %-32s %8ld values, relative error %.2e (bound %.0e), largest %.3g%s%s\n", ok ? "PASS" : "FAIL", s->name, r->n, rel, bound, r->worst, r->bad ? ": " : "", r->bad ? r->first : "");
     failed += !ok;
 }
-typedef struct { void *host; CUdeviceptr dev; size_t rows, ld; int f32; } out_buf;
-static out_buf out_new(size_t rows, size_t ld, int f32) { return (out_buf){NULL, poison(rows * ld * (f32 ? 4 : 2)), rows, ld, f32}; }
+typedef struct { void *host; CUdeviceptr dev; size_t rows, ld; int f32; } out_buf; /* f32: 0 bf16, 1 f32, 2 e4m3 */
+static size_t out_size(int f32) { return f32 == 1 ? 4 : f32 == 2 ? 1 : 2; }
+static out_buf out_new(size_t rows, size_t ld, int f32) { return (out_buf){NULL, poison(rows * ld * out_size(f32)), rows, ld, f32}; }
 static double out_at(const out_buf *o, size_t r, size_t c)
 {
+    if (o->f32 == 2) return (double)of_e(((uint8_t *)o->host)[r * o->ld + c]);
     return o->f32 ? (double)((float *)o->host)[r * o->ld + c] : (double)f_of(((uint16_t *)o->host)[r * o->ld + c]);
 }
 static void out_get(out_buf *o, size_t T, size_t N, score *s, const char *what) /* written inside [T, N], untouched outside */
 {
-    size_t n = o->rows * o->ld, size = o->f32 ? 4 : 2;
+    size_t n = o->rows * o->ld, size = out_size(o->f32);
     o->host = malloc(n * size);
     CK(p_cuMemcpyDtoH_v2(o->host, o->dev, n * size));
     for (size_t i = 0; i < n; i++) {
-        int untouched = o->f32 ? ((uint32_t *)o->host)[i] == 0xffffffffu : ((uint16_t *)o->host)[i] == 0xffff;
+        int untouched = o->f32 == 2 ? ((uint8_t *)o->host)[i] == 0xff : o->f32 ? ((uint32_t *)o->host)[i] == 0xffffffffu : ((uint16_t *)o->host)[i] == 0xffff;
         int outside = i / o->ld >= T || i % o->ld >= N;
         if (untouched != outside && !s->bad++)
             snprintf(s->first, sizeof s->first, "%s[%zu][%zu] of [%zu][%zu] is %s", what, i / o->ld, i % o->ld, T, N, outside ? "written" : "not written");
@@ -217,7 +253,7 @@ static void check_rows(sample *s)
     float *want = malloc((size_t)cols * 4);
     for (int r = 0; r < rows; r++) {
         norm_ref(want, x + (size_t)r * ld, aux0 + (size_t)r * LD, w, cols, 1e-5f, s->set);
-        for (int c = 0; c < cols; c++) expect(&sc, out_at(&y, (size_t)r, (size_t)c), f32 ? want[c] : cast(want[c]), 0, "out", r, c);
+        for (int c = 0; c < cols; c++) expect(&sc, out_at(&y, (size_t)r, (size_t)c), f32 == 2 ? of_e(e_of(want[c])) : f32 ? want[c] : cast(want[c]), 0, "out", r, c);
     }
     report(s, &sc, 0); /* bit for bit: IEEE arithmetic in one order */
     out_free(&y);
@@ -255,19 +291,20 @@ static launch matvec_launch(const sample *s, const problem *p)
 {
     ccc_matvec_shape sh = {spec(s, "ROWS"), spec(s, "LOADS"), spec(s, "WARPS"), spec(s, "SPLIT")};
     int cols = ccc_matvec_cols(sh);
-    return (launch){(unsigned)((p->N + cols - 1) / cols), 1, (unsigned)ccc_matvec_shared_B(p->K, spec(s, "TOK"), p->norm, p->pair, sh),
+    return (launch){(unsigned)((p->N + cols - 1) / cols), 1, (unsigned)ccc_matvec_shared_B(is_fp8(s) ? p->K / 2 : p->K, spec(s, "TOK"), p->norm, p->pair, sh),
                     {.matvec = {(void *)p->y, (u16 *)p->w, (u16 *)p->x, p->T, p->N, p->K, p->x_ld, p->y_ld, 1e-5f, p->aux}}};
 }
 static launch gemm_launch(const sample *s, const problem *p)
 {
     int swap = !strncmp(s->name, "gemmt", 5), bn = atoi(strchr(s->name, '_') + 1), nc = swap ? spec(s, "NC") : 2, split = swap ? spec(s, "SPLIT") : 1;
     int tok = ccc_gemm_tokens(swap, bn), cols = ccc_gemm_cols(swap, bn, p->pair, nc);
-    int nt = (p->T + tok - 1) / tok, no = (p->N + cols - 1) / cols, units = nt * no;
+    int nt = (p->T + tok - 1) / tok, no = (p->N + cols - 1) / cols, units = nt * no, fp8 = is_fp8(s);
+    int block = fp8 ? CCC_GEMM_K_FP8 : CCC_GEMM_K;
     launch l = {(unsigned)(split > 1 ? units * split : units < n_sm ? units : n_sm), (unsigned)split, (unsigned)ccc_gemm_shared_B(swap, bn, p->pair, nc, split), {.gather = {0}}};
-    l.a.gemm = (gemm_args){.x = encode(p->x, (uint64_t)p->T + 2, (uint64_t)p->K, (uint64_t)p->x_ld, (unsigned)ccc_gemm_box_x(swap, bn)),
-                           .w = encode(p->w, (uint64_t)p->N * (uint64_t)(p->pair + 1), (uint64_t)p->K, (uint64_t)p->K, (unsigned)ccc_gemm_box_w(swap, bn, p->pair, nc)),
+    l.a.gemm = (gemm_args){.x = encode(fp8, p->x, (uint64_t)p->T + 2, (uint64_t)p->K, (uint64_t)p->x_ld, (unsigned)ccc_gemm_box_x(swap, bn)),
+                           .w = encode(fp8, p->w, (uint64_t)p->N * (uint64_t)(p->pair + 1), (uint64_t)p->K, (uint64_t)p->K, (unsigned)ccc_gemm_box_w(swap, bn, p->pair, nc)),
                            .y = (void *)p->y, .T = p->T, .N = p->N, .K = p->K, .y_ld = p->y_ld, .na = swap ? no : nt, .nb = swap ? nt : no,
-                           .kb = (p->K + CCC_GEMM_K - 1) / CCC_GEMM_K, .aux = p->aux};
+                           .kb = (p->K + block - 1) / block, .aux = p->aux};
     return l;
 }
 static launch any_launch(const sample *s, const problem *p) { return !strcmp(s->src, "matvec") ? matvec_launch(s, p) : gemm_launch(s, p); }
@@ -276,15 +313,20 @@ static int is_pair(const sample *s) { return !strcmp(s->src, "matvec") ? spec(s,
 static void check_product(sample *s, int T, int N, int K, score *sc)
 {
     problem p = {.T = T, .N = N, .K = K, .pair = is_pair(s), .norm = spec(s, "NORM")};
-    int f32 = spec(s, "OUT_F32"), rows = N * (p.pair + 1);
-    p.x_ld = K + 8;
+    int f32 = spec(s, "OUT_F32"), rows = N * (p.pair + 1), fp8 = is_fp8(s), x8 = fp8 && !p.norm; /* the input of a norm is bf16 */
+    p.x_ld = K + 16;
     p.y_ld = (N + 7) / 8 * 8 + 8;
     size_t x_n = (size_t)(T + 2) * (size_t)p.x_ld, w_n = (size_t)rows * (size_t)K;
-    uint16_t *x = random_bf16(x_n, (size_t)K, (size_t)p.x_ld), *w = random_bf16(w_n, w_n, w_n), *aux0 = random_bf16((size_t)T * LD, LD, LD), *aux1 = random_bf16(LD, LD, LD);
-    for (size_t i = (size_t)T * (size_t)p.x_ld; i < x_n; i++) x[i] = 0x7fff; /* rows of other tokens: NaN */
+    void *x = x8 ? (void *)random_e4m3(x_n, (size_t)K, (size_t)p.x_ld) : (void *)random_bf16(x_n, (size_t)K, (size_t)p.x_ld);
+    void *w = fp8 ? (void *)random_e4m3(w_n, w_n, w_n) : (void *)random_bf16(w_n, w_n, w_n);
+    uint16_t *aux0 = random_bf16((size_t)T * LD, LD, LD), *aux1 = random_bf16(LD, LD, LD);
+    for (size_t i = (size_t)T * (size_t)p.x_ld; i < x_n; i++) { /* rows of other tokens: NaN */
+        if (x8) ((uint8_t *)x)[i] = 0x7f;
+        else ((uint16_t *)x)[i] = 0x7fff;
+    }
     CUdeviceptr d0 = to_gpu(aux0, (size_t)T * LD * 2), d1 = to_gpu(aux1, LD * 2);
     out_buf y = out_new((size_t)T + 2, (size_t)p.y_ld, f32), second = out_new((size_t)T + 1, LD, 1);
-    p.x = to_gpu(x, x_n * 2); p.w = to_gpu(w, w_n * 2); p.y = y.dev;
+    p.x = to_gpu(x, x_n * (x8 ? 1 : 2)); p.w = to_gpu(w, w_n * (fp8 ? 1 : 2)); p.y = y.dev;
     p.aux = (aux_t){{(void *)d0, (void *)d1, (void *)second.dev}};
     launch l = any_launch(s, &p);
     run(s, &l);
@@ -293,9 +335,10 @@ static void check_product(sample *s, int T, int N, int K, score *sc)
     float *xf = malloc((size_t)T * (size_t)K * 4);
     for (int t = 0; t < T; t++) {
         float *row = xf + (size_t)t * (size_t)K;
-        const uint16_t *h = x + (size_t)t * (size_t)p.x_ld;
+        size_t at = (size_t)t * (size_t)p.x_ld;
+        const uint16_t *h = (const uint16_t *)x + (x8 ? 0 : at);
         if (p.norm) norm_ref(row, h, aux0 + (size_t)t * LD, aux1, K, 1e-5f, s->set);
-        for (int k = 0; k < K; k++) row[k] = p.norm ? (float)cast(row[k]) : f_of(h[k]);
+        for (int k = 0; k < K; k++) row[k] = x8 ? of_e(((uint8_t *)x)[at + (size_t)k]) : !p.norm ? f_of(h[k]) : fp8 ? of_e(e_of(row[k])) : (float)cast(row[k]);
     }
     double scale = sqrt(K / (p.norm && !s->set ? 1.0 : 3.0)) / 1.7;
     long most = 1 + 6000000 / K, all = (long)T * N;
@@ -303,10 +346,15 @@ static void check_product(sample *s, int T, int N, int K, score *sc)
         long at = all <= most ? i : i < 4 ? (i & 1) * (T - 1) * (long)N + (i >> 1) * (N - 1) : (long)(rnd() % (uint64_t)all), t = at / N, n = at % N;
         double sum[2] = {0, 0};
         for (int h = 0; h <= p.pair; h++)
-            for (int k = 0; k < K; k++) sum[h] += (double)xf[t * K + k] * f_of(w[((size_t)n + (size_t)(h * N)) * (size_t)K + (size_t)k]);
+            for (int k = 0; k < K; k++) {
+                size_t j = ((size_t)n + (size_t)(h * N)) * (size_t)K + (size_t)k;
+                sum[h] += (double)xf[t * K + k] * (fp8 ? of_e(((uint8_t *)w)[j]) : f_of(((uint16_t *)w)[j]));
+            }
         double r = f_of(aux0[t * LD + n]), v = sum[0];
         v = p.pair ? s->set ? cast(cast(silu(cast(v))) * cast(sum[1])) : silu(v) * sum[1] : s->set ? cast(cast(v) + r) : v;
-        expect(sc, out_at(&y, (size_t)t, (size_t)n), f32 ? v : cast(v), p.pair ? scale * scale : scale, "y", t, n);
+        if (f32 == 2) v = fabs(v) > 448 ? copysign(448, v) : v; /* compared before its rounding, which errs by up to 1/16 */
+        double slack = f32 == 2 ? fabs(v) / 16 : 0, got = out_at(&y, (size_t)t, (size_t)n), near = got - v > slack ? got - slack : v - got > slack ? got + slack : v;
+        expect(sc, near, f32 ? v : cast(v), p.pair ? scale * scale : scale, "y", t, n);
         if (s->set && !p.pair) expect(sc, out_at(&second, (size_t)t, (size_t)n), sum[0], scale, "aux2", t, n);
     }
     if (sc->bad && !strstr(sc->first, " at ")) {
@@ -317,7 +365,11 @@ static void check_product(sample *s, int T, int N, int K, score *sc)
     CK(p_cuMemFree_v2(p.x)); CK(p_cuMemFree_v2(p.w)); CK(p_cuMemFree_v2(d0)); CK(p_cuMemFree_v2(d1));
     free(x); free(w); free(aux0); free(aux1); free(xf);
 }
-static double bound(const sample *s) { return s->set ? 6e-3 : spec(s, "OUT_F32") && !is_pair(s) ? 1e-4 : 4e-3; }
+static double bound(const sample *s)
+{
+    if (is_fp8(s) && !strcmp(s->src, "gemm")) return 8e-3; /* tensor cores keep fewer bits of sums of e4m3 products */
+    return s->set ? 6e-3 : spec(s, "OUT_F32") && !is_pair(s) ? 1e-4 : 4e-3;
+}
 
 static void check_matvec(sample *s)
 {
@@ -326,8 +378,8 @@ static void check_matvec(sample *s)
     score sc = {0};
     for (unsigned i = 0; i < sizeof shape / sizeof *shape; i++)
         for (int T = 1; T <= spec(s, "TOK"); T += T < spec(s, "TOK") - 1 && spec(s, "TOK") > 2 ? spec(s, "TOK") - 2 : 1) {
-            int N = shape[i][0], K = shape[i][1];
-            if (spec(s, "NORM") && (K > LD || ccc_matvec_shared_B(K, spec(s, "TOK"), 1, spec(s, "PAIR"), sh) > CCC_SHARED_MOST)) continue;
+            int N = shape[i][0], K = is_fp8(s) ? (shape[i][1] + 15) / 16 * 16 : shape[i][1];
+            if (spec(s, "NORM") && (K > LD || ccc_matvec_shared_B(is_fp8(s) ? K / 2 : K, spec(s, "TOK"), 1, spec(s, "PAIR"), sh) > CCC_SHARED_MOST)) continue;
             check_product(s, T, N, K, &sc);
         }
     report(s, &sc, bound(s));
@@ -339,39 +391,42 @@ static void check_gemm(sample *s)
     score sc = {0};
     for (unsigned i = 0; i < sizeof shape / sizeof *shape; i++)
         for (unsigned j = 0; j < sizeof tokens / sizeof *tokens; j++) {
-            int N = shape[i][0], K = shape[i][1];
+            int N = shape[i][0], K = is_fp8(s) ? (shape[i][1] + 15) / 16 * 16 : shape[i][1];
             if (!swap) N = N / 8 * 8;
-            if (swap && spec(s, "SPLIT") * 64 > K) continue;
+            if (swap && spec(s, "SPLIT") * (is_fp8(s) ? 128 : 64) > K) continue;
             check_product(s, tokens[j], N, K, &sc);
         }
     report(s, &sc, bound(s));
 }
 
 /* ---- time: a chain of launches with programmatic edges, each on other weights ------------------------------------------------------------- */
-static CUdeviceptr pool, pool_x, pool_y, pool_aux;
+static CUdeviceptr pools[2], pools_x[2], pool_y, pool_aux; /* weights and inputs: bf16, e4m3 */
 static const size_t pool_B = (size_t)3 << 30;
 static CUstream stream;
-static void fill(CUdeviceptr d, size_t n) /* random bf16: power, and so speed, depends on the data */
+static void fill(CUdeviceptr d, size_t n, int fp8) /* random numbers: power, and so speed, depends on the data */
 {
     size_t part = (size_t)64 << 20, have = n < part ? n : part;
-    uint16_t *h = random_bf16(have / 2, have, have);
+    void *h = fp8 ? (void *)random_e4m3(have, have, have) : (void *)random_bf16(have / 2, have, have);
     CK(p_cuMemcpyHtoD_v2(d, h, have));
     for (; have < n; have += part) CK(p_cuMemcpyDtoD_v2(d + have, d, n - have < part ? n - have : part));
     free(h);
 }
 static double time_us(sample *s, problem p, int programmatic)
 {
-    if (!pool) {
-        fill(pool = to_gpu(NULL, pool_B), pool_B);
-        fill(pool_x = to_gpu(NULL, (size_t)MAX_T * 16384 * 2), (size_t)MAX_T * 16384 * 2);
+    int fp8 = is_fp8(s);
+    if (!pools[fp8]) {
+        fill(pools[fp8] = to_gpu(NULL, pool_B), pool_B, fp8);
+        fill(pools_x[fp8] = to_gpu(NULL, (size_t)MAX_T * 16384 * 2), (size_t)MAX_T * 16384 * 2, fp8);
+    }
+    if (!pool_y) {
         pool_y = to_gpu(NULL, (size_t)MAX_T * 32768 * 2 * 2);
-        fill(pool_aux = to_gpu(NULL, (size_t)MAX_T * LD * 4), (size_t)MAX_T * LD * 4);
+        fill(pool_aux = to_gpu(NULL, (size_t)MAX_T * LD * 4), (size_t)MAX_T * LD * 4, 0);
         CK(p_cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     }
-    size_t w_B = (size_t)p.N * (size_t)(p.pair + 1) * (size_t)p.K * 2, off = 0;
+    size_t w_B = (size_t)p.N * (size_t)(p.pair + 1) * (size_t)p.K * (fp8 ? 1 : 2), off = 0;
     double flop = 2.0 * p.T * p.N * (p.pair + 1) * p.K;
     int nodes = flop > 2e11 ? 6 : w_B > 200e6 ? 12 : w_B > 80e6 ? 24 : 48;
-    p.x_ld = p.K; p.y_ld = p.N; p.x = pool_x; p.norm = spec(s, "NORM");
+    p.x_ld = p.K; p.y_ld = p.N; p.x = spec(s, "NORM") ? pools_x[0] : pools_x[fp8]; p.norm = spec(s, "NORM");
     p.aux = (aux_t){{(void *)pool_aux, (void *)pool_aux, (void *)pool_aux}};
     CUgraph g;
     CUgraphExec ge;
@@ -379,7 +434,7 @@ static double time_us(sample *s, problem p, int programmatic)
     CK(p_cuGraphCreate(&g, 0));
     for (int i = 0; i < nodes; i++) {
         if (off + w_B > pool_B) off = 0;
-        p.w = pool + off; p.y = pool_y + (size_t)(i & 1) * MAX_T * 32768 * 2;
+        p.w = pools[fp8] + off; p.y = pool_y + (size_t)(i & 1) * MAX_T * 32768 * 2;
         off += (w_B + 1023) / 1024 * 1024;
         launch l = any_launch(s, &p);
         void *arg[1] = {&l.a};
@@ -418,7 +473,7 @@ static void time_one(sample *s, int T, unsigned i)
 {
     problem p = {.T = T, .N = layer[i].N, .K = layer[i].K, .pair = layer[i].pair};
     if (is_pair(s) != p.pair || spec(s, "OUT_F32") || (s->set && p.N > LD) || (size_t)T * (size_t)p.N > (size_t)MAX_T * 32768 / 2) return;
-    double us = time_us(s, p, 1), bytes = 2.0 * p.K * ((double)p.N * (p.pair + 1) + T) + 2.0 * T * p.N, flop = 2.0 * T * p.N * (p.pair + 1) * p.K;
+    double us = time_us(s, p, 1), bytes = (is_fp8(s) ? 1.0 : 2.0) * p.K * ((double)p.N * (p.pair + 1) + T) + 2.0 * T * p.N, flop = 2.0 * T * p.N * (p.pair + 1) * p.K;
     printf("TIME %-12s T %-4d %-32s %9.1f us %6.0f GB/s %6.1f TFLOP/s\n", layer[i].what, T, s->name, us, bytes / us * 1e-3, flop / us * 1e-6);
     fflush(stdout);
 }

@@ -53,6 +53,15 @@ gemm() { # BN PAIR OUT_F32 SET
 gemm_t() { # BN PAIR OUT_F32 NC SPLIT SET
     emit "gemmt_$1_$2_$3_$4_$5_s$6" gemm "-DSWAP=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3 NC=$4 SPLIT=$5" $6 1 $((128 * $4 + 32)) 1
 }
+matvec8() { # the same of FP8
+    emit "matvec8_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "-DFP8=1" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8" $9 1 $((32 * $7))
+}
+gemm8() {
+    emit "gemm8_$1_$2_$3_s$4" gemm "-DFP8=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3" $4 8 384 1
+}
+gemm8_t() {
+    emit "gemmt8_$1_$2_$3_$4_$5_s$6" gemm "-DFP8=1 -DSWAP=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3 NC=$4 SPLIT=$5" $6 1 $((128 * $4 + 32)) 1
+}
 samples() {
     emit gather gather "" "" 0 8 128
     for c in 64 576 2048 4096 16384; do
@@ -76,7 +85,15 @@ samples() {
     matvec 8 1 0 0 2 4 8 1 1;  matvec 8 1 1 0 1 4 8 1 1; matvec 8 0 1 0 1 4 8 1 0; matvec 8 0 0 0 2 4 8 1 1; matvec 8 0 0 1 4 4 8 2 0
     for tok in 2 4 8; do matvec $tok 0 0 0 2 4 8 1 0; matvec $tok 0 1 0 2 4 8 1 0; done
     matvec 1 0 1 0 1 4 4 1 0; matvec 1 0 0 0 2 8 4 1 0
+    emit rows_256_4096_2_s1 rows "" "NT=256 COLS=4096 OUT_F32=2" 1 8 256
+    for b in 256 224; do gemm8 $b 0 0 0; gemm8 $b 0 2 1; gemm8 $b 1 2 1; done
+    for b in 16 32 64 128; do gemm8_t $b 0 0 2 1 0; gemm8_t $b 0 1 1 1 0; gemm8_t $b 0 0 1 2 1; gemm8_t $b 1 2 1 1 1; gemm8_t $b 1 0 2 1 0; gemm8_t $b 1 2 1 2 1; done
+    matvec8 1 0 0 0 1 4 4 2 0; matvec8 1 0 0 1 1 4 8 8 0; matvec8 1 1 0 0 1 4 4 2 1; matvec8 1 1 1 2 1 4 4 2 1; matvec8 1 0 0 0 2 4 8 1 1
+    matvec8 2 1 0 0 2 2 8 1 1; matvec8 2 1 1 2 2 4 8 1 1; matvec8 2 0 0 0 2 2 8 1 0; matvec8 2 0 0 1 2 4 8 2 0
     if [ "$what" = tune ]; then
+        for rows in 1 2 4; do for loads in 2 4 8; do for warps in 4 8 16; do for split in 1 2 4; do
+            [ $((rows * loads)) -le 16 ] && matvec8 1 0 0 0 $rows $loads $warps $split 0
+        done; done; done; done
         for rows in 1 2; do for loads in 4 8 16; do for warps in 4 8 16; do for split in 1 2; do
             [ $((rows * loads)) -le 16 ] && matvec 1 0 0 0 $rows $loads $warps $split 0
         done; done; done; done
