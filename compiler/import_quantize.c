@@ -1,8 +1,8 @@
-/* Quantisation on import, fp8-static: each projection of a layer becomes a product of e4m3 with one scale for its
- * input and one for its weight, both known beforehand. What that means is in ir/README.md; here are the
+/* Quantisation on import, fp8-static: each projection of a layer becomes a product of e4m3 with one scale for
+ * its input and one for its weight, both known beforehand. What that means is in ir/README.md; here are the
  * scales. They come from a JSON file, {"PROJECTION": {"input": s, "weight": s}, ...}, with a row for every
- * projection by the name of its tensor (".weight" may be left out), or are DEFAULT_*. Projections that read one
- * input and are joined later (q, k, v; gate and up) share the largest scale of theirs. */
+ * projection by the name of its tensor (".weight" may be left out), or are DEFAULT_*. Projections that read
+ * one input and are joined later (q, k, v; gate and up) share the largest scale of theirs. */
 #include "import.h"
 #include <jansson.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 /* For measuring speed with random:SEED: inputs up to 8 and weights up to 1/8 do not saturate. */
 static const double DEFAULT_INPUT = 8.0 / 448, DEFAULT_WEIGHT = 0.125 / 448;
-static const double LEAST = 1e-12, MOST = 1e12; /* the inverse and the product of two are normal f32 numbers */
+static const double LEAST = 1e-12, MOST = 1e12; /* inverse and product of two: normal f32 numbers */
 
 struct import_quantizer {
     json_t *root; /* NULL: defaults */

@@ -68,7 +68,7 @@ typedef struct { i32 GLOBAL *out; const float GLOBAL *x; u64 GLOBAL *best; i32 G
 /* load: rows of a source piece -> rows of a final weight. Source row r0+i (r0 = row0) of this segment goes to row dst_row0 + perm(r0+i).
  * The value is multiplied by `scale` before it is rounded. draw: random numbers are rounded to that dtype (BF16 or F16) first, as the source
  * would hold them; 0: not. SPEC SRC: ccc_dtype of the source (0: random numbers), DST: BF16, F32 or E4M3, HALF: head_size/2 of unpermute, 0: none. */
-typedef struct { void GLOBAL *dst; const void GLOBAL *src; u64 seed, name_hash; i64 row0, rows, cols, dst_row0; float mean, std, scale; i32 draw; } load_args;
+typedef struct { void GLOBAL *dst; const void GLOBAL *src; u64 seed, name_hash; i64 row0, rows, cols, dst_row0; float mean, std; i32 draw; float scale; } load_args;
 
 /* rope_table: f32[rows][2*half]: cos, sin of (float)row * inv_freq[i] */
 typedef struct { float GLOBAL *dst; const float GLOBAL *inv_freq; i32 rows, half; float scale; i32 pad; } rope_table_args;
