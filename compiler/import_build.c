@@ -138,7 +138,8 @@ static ccc_val cast_to(importer *im, ccc_val x, ccc_dtype to, const char *name)
 static ccc_val times(importer *im, ccc_val x, float c)
 {
     ccc_type scalar = {.dtype = CCC_F32};
-    ccc_val k = import_leaf(im, CCC_OP_constant, NULL, (ccc_attr_arg[]){{"value", {.f = (double)c}}}, 1, &scalar);
+    ccc_attr_arg value = {"value", {.f = (double)c}};
+    ccc_val k = import_leaf(im, CCC_OP_constant, NULL, &value, 1, &scalar);
     return import_node(im, CCC_OP_mul, NULL, NULL, 0, 2, x, k);
 }
 
