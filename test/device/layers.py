@@ -4,6 +4,7 @@
 Two layers with embedding and head: prefill of 33 and 257 tokens, decode steps of 1, 2, 7, 8, 33 and 40 sequences of odd lengths. With e the error of
 ccc and d that of the same torch code in bf16, both against f32 in the Frobenius norm: e <= 1.5 d for the hidden state and the logits. Then the
 same steps again 100 times, eagerly, with full edges and unfused: the same bits. Weights come to torch through DLPack, as kernels read them.
+With --fp8 projections are in e4m3, in torch too: casts, f32 products of the codes' values, scales.
 """
 
 import os
@@ -18,14 +19,18 @@ from ours import BOUND, Engine, Tools, arguments
 from table import row
 
 SEED, REPEATS = 5, 100
+SX, SW = np.float32(8 / 448), np.float32(0.125 / 448)  # the compiler's scales where it is given none
 
 
 class Reference:
     """The llama architecture, written plainly; one sequence at a time, any dtype."""
 
-    def __init__(self, name, weights):
+    def __init__(self, name, weights, fp8):
         c = models.layers_config(name)
-        self.c, self.tensors = c, {k: torch.from_dlpack(a) for k, a in weights.arrays().items()}
+        self.c, self.fp8, self.tensors = c, fp8, {}
+        for k, a in weights.arrays().items():
+            t = torch.from_dlpack(a)
+            self.tensors[k] = t.view(torch.float8_e4m3fn) if a.dtype == "e4m3" else t
         q, kv = c["num_attention_heads"] * c["head_dim"], c["num_key_value_heads"] * c["head_dim"]
         self.rows = {
             "q_proj": q,
@@ -39,12 +44,12 @@ class Reference:
     def weight(self, name):
         """By its name in the model's files; merged tensors are the rows of one after those of the other."""
         for key, t in self.tensors.items():
-            parts, at = key.split("+"), 0
+            parts, at = [p.split("*")[0] for p in key.split("+")], 0  # NAME, or NAME*SCALE:e4m3
             for p in parts:
                 n = self.rows[p.split(".")[-2]] if len(parts) > 1 else t.shape[0]
                 if p == name:
                     assert len(parts) == 1 or t.shape[0] == sum(self.rows[x.split(".")[-2]] for x in parts), key
-                    return t[at : at + n].to(self.dtype)
+                    return t[at : at + n] if self.fp8 and t.dtype == torch.float8_e4m3fn else t[at : at + n].to(self.dtype)
                 at += n
         raise KeyError(name)
 
@@ -55,6 +60,13 @@ class Reference:
         if name not in self.cache:
             self.cache[name] = self.weight(name)
         return self.cache[name]
+
+    def linear(self, x, name):
+        """With fp8: codes of the input, a plain f32 product of the codes' values, both scales."""
+        if not self.fp8:
+            return F.linear(x, self.w(name))
+        codes = (x.float() * (1 / SX)).clamp(-448, 448).to(torch.float8_e4m3fn)
+        return (F.linear(codes.float(), self.w(name).float()) * (SX * SW)).to(self.dtype)
 
     def norm(self, x, name):
         v = x.float()
@@ -78,7 +90,7 @@ class Reference:
     def attention(self, h, at, cos, sin):
         n, d = h.shape[0], self.c["head_dim"]
         q, k, v = (
-            F.linear(h, self.w(f"{at}self_attn.{p}_proj.weight")).view(n, -1, d).transpose(0, 1) for p in "qkv"
+            self.linear(h, f"{at}self_attn.{p}_proj.weight").view(n, -1, d).transpose(0, 1) for p in "qkv"
         )
 
         def rope(x):
@@ -90,7 +102,7 @@ class Reference:
         scores = rope(q) @ k.transpose(1, 2) * d**-0.5
         scores = scores + torch.full((n, n), float("-inf"), device=h.device, dtype=self.dtype).triu(1)
         p = torch.softmax(scores.float(), -1).to(self.dtype)
-        return F.linear((p @ v).transpose(0, 1).reshape(n, -1), self.w(at + "self_attn.o_proj.weight"))
+        return self.linear((p @ v).transpose(0, 1).reshape(n, -1), at + "self_attn.o_proj.weight")
 
     def run(self, ids, keep):
         """Hidden state and logits of the last `keep` tokens."""
@@ -101,8 +113,8 @@ class Reference:
             at = f"model.layers.{i}."
             x = x + self.attention(self.norm(x, at + "input_layernorm.weight"), at, cos, sin)
             h = self.norm(x, at + "post_attention_layernorm.weight")
-            g, u = (F.linear(h, self.w(f"{at}mlp.{p}_proj.weight")) for p in ("gate", "up"))
-            x = x + F.linear(F.silu(g) * u, self.w(at + "mlp.down_proj.weight"))
+            g, u = (self.linear(h, f"{at}mlp.{p}_proj.weight") for p in ("gate", "up"))
+            x = x + self.linear(F.silu(g) * u, at + "mlp.down_proj.weight")
         h = self.norm(x[-keep:], "model.norm.weight")
         return (
             h.float().cpu().numpy(),
@@ -156,7 +168,7 @@ def distance(a, b):
 
 def compare(args, tools, folder, open_variant):
     artifact, weights = open_variant("plain")
-    ref, kept = Reference(args.shape, weights), []
+    ref, kept = Reference(args.shape, weights, args.fp8), []
     for what, tokens, last in cases(artifact.model.vocab):
         step = Step(tools, artifact, weights, tokens, last)
         ours = step.run()
@@ -171,10 +183,10 @@ def compare(args, tools, folder, open_variant):
             e, d = distance(x, f32), distance(bf16, f32)
             ok &= e <= BOUND * d
             text.append(f"{name} e {e:.5f} d {d:.5f} e/d {e / d:.2f}")
-        row(f"{args.shape} layers, {what}", f"e <= {BOUND} d against torch f32", ", ".join(text), ok)
+        row(f"{args.what} layers, {what}", f"e <= {BOUND} d against torch f32", ", ".join(text), ok)
         if what in ("prefill of 257", "decode of 7"):
             row(
-                f"{args.shape} layers, {what}, {args.repeats} times",
+                f"{args.what} layers, {what}, {args.repeats} times",
                 "same bits",
                 "",
                 all(equal(ours, step.run()) for _ in range(args.repeats)),
@@ -195,7 +207,7 @@ def same_bits(args, tools, kept, open_variant):
             if not equal(ours, Step(tools, artifact, weights, tokens, last, graphs).run())
         ]
         row(
-            f"{args.shape} layers, {variant}, {len(chosen)} steps",
+            f"{args.what} layers, {variant}, {len(chosen)} steps",
             "same bits",
             "other bits: " + ", ".join(other) if other else "",
             not other,
@@ -207,12 +219,14 @@ def main():
         __doc__,
         ("--shape", {"default": "8b", "choices": list(models.WHOLE)}),
         ("--repeats", {"type": int, "default": REPEATS}),
+        ("--fp8", {"action": "store_true", "help": "weights and inputs of the projections in e4m3"}),
     )
+    args.what = args.shape + (" fp8" if args.fp8 else "")
     tools = Tools(args)
     folder = models.write_config(os.path.join(tools.folder.name, args.shape), models.layers_config(args.shape))
 
     def open_variant(variant):
-        artifact = tools.open(tools.compile(folder, *models.HIDDEN, *models.VARIANTS[variant]))
+        artifact = tools.open(tools.compile(folder, *models.HIDDEN, *models.VARIANTS[variant], *(models.FP8 if args.fp8 else [])))
         return artifact, ccc.Weights(artifact, tools.device, seed=SEED)
 
     with torch.inference_mode():

@@ -4,6 +4,7 @@ import json
 import os
 
 VARIANTS = {"plain": [], "full edges": ["--programmatic-launch", "false"], "unfused": ["--opt-level", "0"]}
+FP8 = ["--quantize", "fp8-static"]
 HIDDEN = ["--outputs", "hidden,logits,tokens"]
 NUMBERS = ("smollm2-135m", "llama-3.2-1b", "llama-3-8b")  # folders of test/models; artifacts/NAME.ccart
 LLAMA3 = {
@@ -19,7 +20,7 @@ WHOLE = {  # hidden, intermediate, heads, KV heads, head size, vocabulary, tied,
     "1b": (2048, 8192, 32, 8, 64, 128256, True, LLAMA3),
     "small": (
         192,
-        344,
+        352,
         6,
         2,
         64,

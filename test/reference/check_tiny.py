@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The tiny models of tiny.py on ccc against tiny.npz (make_tiny.py), for each layout and block size of the KV
-cache.
+cache, and those in e4m3 against fp8.npz (make_fp8.py).
 
 Prefill of 5 sequences in one step; decode of 5 sequences; a mixed step (5 lengths, 5 numbers of cached
 tokens), against transformers and against the same sequences one at a time; and what must not change a bit:
@@ -17,15 +17,31 @@ from ours import BOUND, HEAD, Engine, Tools, Verdict, arguments, rms
 import ccc
 
 LAYOUTS = [(layout, size) for layout in ("ccc", "nhd", "hnd") for size in (16, 32)]
+LAYOUTS_FP8 = [("ccc", 16), ("nhd", 32)]
 N_DECODE = 6
 SHARED = 256  # tokens of a common prefix
 
 
+def fixture(name):
+    file, maker = ("fp8.npz", "make_fp8.py") if name in tiny.FP8 else ("tiny.npz", "make_tiny.py")
+    ref = np.load(os.path.join(os.path.dirname(os.path.abspath(__file__)), file))
+    if str(ref[name + "_weights"]) != tiny.digest(tiny.weights_of(name)):
+        sys.exit(f"{file} was made of other weights of '{name}': run {maker}")
+    return ref
+
+
+def quantize(name, path, name_of=lambda key: key, change=lambda scales: scales):
+    """Options for the compiler: the scales that the reference has, written to `path`. change: of {tensor: (input, weight)}."""
+    if name not in tiny.FP8:
+        return []
+    ref = fixture(name)
+    scales = change(dict(zip(map(str, ref[name + "_names"]), ref[name + "_scales"])))
+    return ["--quantize", "fp8-static", "--quantize-scales", tiny.write_scales(path, scales, name_of)]
+
+
 def reference(name, which=""):
     """(f32, bf16) logits of the last positions of each sequence; which: "_acausal": without the causal mask."""
-    ref = np.load(os.path.join(os.path.dirname(os.path.abspath(__file__)), "tiny.npz"))
-    if str(ref[name + "_weights"]) != tiny.digest(tiny.weights_of(name)):
-        sys.exit(f"tiny.npz was made of other weights of '{name}': run make_tiny.py")
+    ref = fixture(name)
     cuts = np.cumsum([min(n, tiny.KEEP) for n in tiny.LENGTHS])[:-1]
     return np.split(ref[name + which + "_f32"], cuts), np.split(
         tiny.of_bf16(ref[name + which + "_bf16"]), cuts
@@ -95,7 +111,8 @@ def same(a, b):
 def check(tools, folder, name, layout, size):
     """Rows of the table: (what, text, ok)."""
     tokens, ref = tiny.tokens_of(name), reference(name)
-    artifact = tools.open(tools.compile(folder, "--kv-layout", layout, "--kv-block-size", str(size)))
+    options = ["--kv-layout", layout, "--kv-block-size", str(size), *quantize(name, folder + ".scales")]
+    artifact = tools.open(tools.compile(folder, *options))
     weights = ccc.Weights(artifact, tools.device, path=folder)
     n = 2 * sum(-(-t // size) for t in tiny.LENGTHS) + 3
     engine = lambda **options: Engine(tools, artifact, weights, n, **options)
@@ -122,7 +139,7 @@ def check(tools, folder, name, layout, size):
 def main():
     args = arguments(
         __doc__,
-        ("--models", {"default": ",".join(tiny.MODELS)}),
+        ("--models", {"default": ",".join(tiny.ALL)}),
         ("--verbose", {"action": "store_true", "help": "all rows, not the failing ones and the worst"}),
     )
     tools, failed, n, worst = Tools(args), 0, 0, {}
@@ -131,7 +148,7 @@ def main():
         folder = tiny.write_hf(
             os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name)
         )
-        for layout, size in LAYOUTS:
+        for layout, size in LAYOUTS_FP8 if name in tiny.FP8 else LAYOUTS:
             for what, text, ok in check(tools, folder, name, layout, size):
                 n, failed = n + 1, failed + (not ok)
                 if args.verbose or not ok:

@@ -13,14 +13,14 @@ import sys
 import numpy as np
 
 import tiny
-from check_tiny import prefill, reference, verdict
+from check_tiny import prefill, quantize, reference, verdict
 from ours import HEAD, Engine, Tools, arguments
 import ccc
 
 
-def edit_graph(tools, model, change):
+def edit_graph(tools, model, change, *options):
     """model.json of `model`, with change(node) called for each node; it says whether it changed something."""
-    path = tools.model_json(model)
+    path = tools.model_json(model, *options)
     with open(path) as f:
         graph = json.load(f)
     if change and not [n for n in graph["nodes"] if change(n)]:
@@ -94,10 +94,10 @@ class Bench:
             weights or tiny.weights_of(name),
         )
 
-    def run(self, what, name, model, source, noticed=True, like=None, **options):
+    def run(self, what, name, model, source, noticed=True, like=None, compiled=(), **options):
         """Compiles `model`, attaches `source`, compares the prefill with the reference, or `like`; noticed: it
-        must fail."""
-        artifact = self.tools.open(self.tools.compile(model))
+        must fail. compiled: options of the compiler."""
+        artifact = self.tools.open(self.tools.compile(model, *compiled))
         weights = ccc.Weights(artifact, self.tools.device, path=source)
         v = verdict(
             like or reference(name),
@@ -175,7 +175,61 @@ def main():
     gguf = tiny.write_gguf(os.path.join(tools.folder.name, "h16.gguf"), name, tiny.weights_of(name))
     bench.run("none, from GGUF", name, gguf, gguf, noticed=False)
     bench.run("q and k rows in the file's order", name, edit_graph(tools, gguf, no_unpermute), gguf)
+    quantised(bench)
     sys.exit(1 if bench.failed else 0)
+
+
+def shifted(scales):
+    """Each projection has the scales of the next one."""
+    values = list(scales.values())
+    return dict(zip(scales, values[1:] + values[:1]))
+
+
+def exchanged(scales):
+    return {k: (w, x) for k, (x, w) in scales.items()}
+
+
+def smallest(scales):
+    """Projections that share an input have the smallest scales of theirs: that is what each has if all have it."""
+    out = dict(scales)
+    for group in tiny.JOINED:
+        for k in scales:
+            names = [k.replace(k.split(".")[-2], n) for n in group]
+            if k in names:
+                out[k] = tuple(min(scales[n][i] for n in names) for i in (0, 1))
+    return out
+
+
+def scale_of_sums(factor):
+    """The product of both scales, by far the smallest constants of the graph, is another one."""
+
+    def change(node):
+        if node["op"] != "constant" or node["value"] > 1e-3:
+            return False
+        node["value"] *= factor
+        return True
+
+    return change
+
+
+def quantised(bench):
+    """--quantize fp8-static: mistakes with scales."""
+    name, scales = "q16", os.path.join(bench.tools.folder.name, "scales.json")
+    source, weights = bench.folder(name), tiny.weights_of(name)
+    bench.run("none, e4m3", name, source, source, noticed=False, compiled=quantize(name, scales))
+    for what, change in (
+        ("scales of the next projection", shifted),
+        ("scales of input and weight exchanged", exchanged),
+        ("the smallest of shared scales", smallest),
+    ):
+        bench.run(what, name, source, source, compiled=quantize(name, scales, change=change))
+    bench.run("default scales for the file's", name, source, source, compiled=["--quantize", "fp8-static"])
+    bench.run("not quantised", name, source, source)
+    for factor in (1.25, 0.8):
+        model = edit_graph(bench.tools, source, scale_of_sums(factor), *quantize(name, scales))
+        bench.run(f"sums {factor} times too large", name, model, source)
+    gguf = tiny.write_gguf(os.path.join(bench.tools.folder.name, "q16.gguf"), name, weights)
+    bench.run("none, e4m3 from GGUF", name, gguf, gguf, noticed=False, compiled=quantize(name, scales, tiny.gguf_name))
 
 
 main()

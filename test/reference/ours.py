@@ -51,10 +51,10 @@ class Tools:
         if r.returncode:
             sys.exit(f"ccc {' '.join(args)}: {r.stderr.strip()}")
 
-    def model_json(self, model):
+    def model_json(self, model, *options):
         self.n += 1
         path = os.path.join(self.folder.name, f"{self.n}.json")
-        self.run("import", model, "-o", path)
+        self.run("import", model, "-o", path, *options)
         return path
 
     def compile(self, model, *options):

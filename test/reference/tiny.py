@@ -29,6 +29,13 @@ MODELS = {  # hidden, heads, KV heads, head size, intermediate, layers, vocabula
     "h128": (256, 2, 2, 128, 520, 2, 199, True, False, V4),
     "h40": (120, 5, 1, 40, 200, 2, 131, False, True, LINEAR),
 }
+FP8 = {  # likewise, for --quantize fp8-static: what a projection reads has a multiple of 16 columns
+    "q16": (96, 6, 2, 16, 176, 3, 131, True, False, V4),
+    "q64": (192, 6, 2, 64, 352, 2, 199, False, False, {"rope_parameters": LLAMA3, "dtype": "bfloat16"}),
+    "q40": (144, 4, 1, 40, 208, 2, 67, False, True, LINEAR),
+}
+ALL = {**MODELS, **FP8}
+JOINED = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))  # read one input
 EPS = 1e-5
 LENGTHS = (7, 14, 21, 45, 300)  # of the 5 sequences
 CACHED = (0, 13, 16, 31, 280)  # tokens of each that are in the cache before the mixed step
@@ -36,7 +43,7 @@ KEEP = 24  # the reference keeps the last positions of a sequence
 
 
 def config_of(name):
-    hidden, heads, kv_heads, head, inter, layers, vocab, tied, bias, written = MODELS[name]
+    hidden, heads, kv_heads, head, inter, layers, vocab, tied, bias, written = ALL[name]
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -68,7 +75,7 @@ def of_bf16(bits):
 
 def weights_of(name):
     """name -> bf16 bits, in the order of Hugging Face."""
-    hidden, heads, kv_heads, head, inter, layers, vocab, tied, bias, _ = MODELS[name]
+    hidden, heads, kv_heads, head, inter, layers, vocab, tied, bias, _ = ALL[name]
     rng, out = np.random.PCG64(sum(map(ord, name))), {}
 
     def draw(key, shape, std, mean=0.0):
@@ -79,7 +86,8 @@ def weights_of(name):
     for i in range(layers):
         at = f"model.layers.{i}."
         draw(at + "input_layernorm.weight", (hidden,), 0.3, 1.0)
-        peak = 1.8 / hidden**0.5  # of queries and keys: scores of a standard deviation of about 4
+        # of queries and keys: scores of a standard deviation of about 4; in e4m3 that would multiply its own errors, so 1
+        peak = (1.8 if name in MODELS else 0.9) / hidden**0.5
         for part, rows, std in (("q", heads, peak), ("k", kv_heads, peak), ("v", kv_heads, hidden**-0.5)):
             draw(f"{at}self_attn.{part}_proj.weight", (rows * head, hidden), std)
             if bias:
@@ -98,12 +106,19 @@ def weights_of(name):
 
 
 def tokens_of(name):
-    vocab, rng = MODELS[name][6], np.random.PCG64(1000 + sum(map(ord, name)))
+    vocab, rng = ALL[name][6], np.random.PCG64(1000 + sum(map(ord, name)))
     return [(rng.random_raw(n) % np.uint64(vocab)).astype(np.int32) for n in LENGTHS]
 
 
 def digest(weights):
     return hashlib.sha256(b"".join(k.encode() + v.tobytes() for k, v in sorted(weights.items()))).hexdigest()
+
+
+def write_scales(path, scales, name_of=lambda key: key):
+    """The file of --quantize-scales. scales: projection, by its tensor's name -> (of its input, of its weight)."""
+    with open(path, "w") as f:
+        json.dump({name_of(k): {"input": float(x), "weight": float(w)} for k, (x, w) in scales.items()}, f)
+    return path
 
 
 def write_hf(folder, config, weights):
@@ -155,7 +170,7 @@ def permuted(w, head):
 
 def write_gguf(path, name, weights):
     """Version 3; matrices BF16, vectors F32. For models without rope scaling and biases."""
-    hidden, heads, kv_heads, head, inter, layers, vocab, _, _, _ = MODELS[name]
+    hidden, heads, kv_heads, head, inter, layers, vocab, _, _, _ = ALL[name]
     text = lambda s: struct.pack("<Q", len(s)) + s.encode()
     number = lambda k, v: text("llama." + k) + struct.pack("<II", 4, v)
     real = lambda k, v: text("llama." + k) + struct.pack("<If", 6, v)

@@ -40,7 +40,7 @@ class Array:
 
     def __dlpack__(self, stream=None, **_):
         shape = (c.c_int64 * len(self.shape))(*self.shape)
-        code, bits = _TYPES[self.dtype]
+        code, bits = _TYPES["u8" if self.dtype == "e4m3" else self.dtype]  # DLPack has e4m3 since 1.1: the codes go out as bytes
         managed = DLManagedTensor(DLTensor(self.address, *self.__dlpack_device__(), len(self.shape), code, bits, 1, shape, None, 0), None, _delete)
         _alive[c.addressof(managed)] = (managed, shape, self.owner)
         return _new(c.addressof(managed), b"dltensor", None)
