@@ -182,6 +182,8 @@ static ccc_status add_segment(ccc_plan *p, uint32_t weight, const ccc_graph *g, 
     CCC_TRY(walk_chain(&c, &n, g, v, err));
     if (n->op != CCC_OP_weight && n->op != CCC_OP_rope_table)
         return ccc_fail(err, CCC_E_UNSUPPORTED, "%s of weights cannot run in a load program; apply it to the weights beforehand", ccc_ops[n->op].name);
+    if (n->op == CCC_OP_rope_table && n != ccc_def(g, v))
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "%s of a rope table cannot run in a load program; read the table as it is", ccc_ops[ccc_def(g, v)->op].name);
     const ccc_type *st = &g->value[n->out[0]].type;
     s.src_dtype = st->dtype;
     s.rank = st->rank;

@@ -24,6 +24,18 @@ echo '{"ccc_model": 2}' >version.json
 echo '[]' >list.json
 : >empty.json
 for name in type op cycle shape attribute operands syntax version list empty; do bad $name.json; done
+
+# what a load program can make of a weight: scaled once, rounded once
+two='{"op": "constant", "value": 2, "out": "c"}, {"op": "mul", "in": ["w", "c"], "out": "v"}'
+product='{"op": "matmul", "in": ["x", "u"], "out": "y"}'
+graph "$two, {\"op\": \"cast\", \"in\": [\"v\"], \"to\": \"bf16\", \"out\": \"u\"}, $product" >scaled.json
+try ccc compile scaled.json -o good.ccart --target x86-64-v3,sm_90a --ptxas none
+try cccrt verify good.ccart
+graph "$two, {\"op\": \"mul\", \"in\": [\"c\", \"v\"], \"out\": \"t\"}, {\"op\": \"cast\", \"in\": [\"t\"], \"to\": \"bf16\", \"out\": \"u\"}, $product" >scaled_twice.json
+graph "{\"op\": \"cast\", \"in\": [\"w\"], \"to\": \"e4m3\", \"out\": \"v\"}, {\"op\": \"cast\", \"in\": [\"v\"], \"to\": \"bf16\", \"out\": \"u\"}, $product" >rounded_twice.json
+graph "{\"op\": \"cast\", \"in\": [\"w\"], \"to\": \"e4m3\", \"out\": \"u\"}, $product" >mixed.json
+graph '{"op": "rope_table", "rotary": 16, "rows": 8, "theta": 10000.0, "out": "r"}, {"op": "cast", "in": ["r"], "to": "bf16", "out": "s"}, {"op": "add", "in": ["x", "s"], "out": "y"}' | sed 's/T,64/8,16/' >table.json
+for name in scaled_twice rounded_twice mixed table; do bad $name.json; done
 printf '%%x = input "x" : f32[2]\n' >nothing.ir
 bad nothing.ir
 bad nowhere.json

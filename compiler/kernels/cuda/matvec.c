@@ -31,7 +31,7 @@ HOOK void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux);
 HOOK void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux);
 HOOK void ccc_hook_epilogue_others(i32 row, i32 col, const aux_t *aux);
 
-enum { ELEM_B = FP8 ? 1 : 2, PER = 16 / ELEM_B }; /* of w and x; elements in 16 bytes */
+enum { PER = FP8 ? 16 : 8 }; /* elements of w and x in 16 bytes */
 enum { LINE = 32 /* elements of 4 bytes in 128 */, MAX_TOK = 8, MAX_LOADS = 16, MAX_STREAMS = 8, MAX_SUMS = 32, MAX_SPLIT = 16 };
 #define STREAMS (ccc_ROWS * (ccc_PAIR + 1))  /* rows of w of a warp */
 #define SUMS (STREAMS * ccc_TOK)             /* sums of a warp; sum ((half * ROWS) + row) * TOK + token */
@@ -41,7 +41,8 @@ enum { LINE = 32 /* elements of 4 bytes in 128 */, MAX_TOK = 8, MAX_LOADS = 16, 
 #define SHAPE ((ccc_matvec_shape){ccc_ROWS, ccc_LOADS, ccc_WARPS, ccc_SPLIT})
 #define X_AT (saddr(smem) + ccc_matvec_scratch_B(ccc_TOK, ccc_NORM, ccc_PAIR, SHAPE)) /* the normed tokens, TOK rows of K */
 
-/* ---- prologue: shared memory gets out(norm(in(x))) as the operand of the products. The hooks are pure here, so they run once for the sum and once for the result */
+/* ---- prologue: shared memory gets out(norm(in(x))) in the products' format. The hooks are pure here, so they run once for the sum and
+ * once for the result */
 INLINE void norm_tokens(const matvec_args *a)
 {
     u32 scratch = saddr(smem);
@@ -121,27 +122,39 @@ INLINE void finish_split(const matvec_args *a, float sum)
     }
 }
 
-/* 16 bytes of a row of w times as many of x */
-typedef struct { float v[PER]; } wide;
-INLINE wide widen(vu4 u)
-{
-    wide r;
+/* 16 bytes of a row of w times as many of x. Widening e4m3 takes instructions, so x is widened once for all rows; bf16 costs nothing to widen,
+ * and registers that hold it are half as many. */
 #if FP8
+typedef u8 elem;
+typedef struct { float v[PER]; } operand;
+INLINE operand operand_of(vu4 u)
+{
+    operand r;
     UNROLL for (i32 j = 0; j < 4; j++) {
         vf4 f = e4m3x4_f32(u[j]);
         UNROLL for (i32 i = 0; i < 4; i++) r.v[4 * j + i] = f[i];
     }
-#else
-    UNROLL for (i32 j = 0; j < 4; j++) r.v[2 * j] = bf16_lo(u[j]), r.v[2 * j + 1] = bf16_hi(u[j]);
-#endif
     return r;
 }
-INLINE float dot(vu4 w, wide x, float s)
+INLINE float dot(vu4 w, operand x, float s)
 {
-    wide v = widen(w);
+    operand v = operand_of(w);
     UNROLL for (i32 j = 0; j < PER; j++) s = fma_(v.v[j], x.v[j], s);
     return s;
 }
+#else
+typedef u16 elem;
+typedef vu4 operand;
+INLINE operand operand_of(vu4 u) { return u; }
+INLINE float dot(vu4 w, operand x, float s)
+{
+    UNROLL for (i32 j = 0; j < 4; j++) {
+        s = fma_(bf16_lo(w[j]), bf16_lo(x[j]), s);
+        s = fma_(bf16_hi(w[j]), bf16_hi(x[j]), s);
+    }
+    return s;
+}
+#endif
 
 KERNEL ccc_kernel(matvec_args a)
 {
@@ -171,9 +184,9 @@ KERNEL ccc_kernel(matvec_args a)
     }
     if (ccc_NORM) norm_tokens(&a);
 
-    const char GLOBAL *x[MAX_TOK];
+    const elem GLOBAL *x[MAX_TOK];
     UNROLL for (i32 t = 0; t < MAX_TOK; t++)
-        if (t < ccc_TOK) x[t] = (const char GLOBAL *)a.x + (i64)imin(t, a.T - 1) * a.x_ld * ELEM_B;
+        if (t < ccc_TOK) x[t] = (const elem GLOBAL *)a.x + (i64)imin(t, a.T - 1) * a.x_ld;
     float sum[MAX_STREAMS * MAX_TOK];
     UNROLL for (i32 i = 0; i < MAX_SUMS; i++) sum[i] = 0;
     NO_UNROLL for (i32 step = 0; step < steps; step += ccc_LOADS)
@@ -186,7 +199,7 @@ KERNEL ccc_kernel(matvec_args a)
             FETCH(p, step + ccc_LOADS + p); /* no branch: it would let the arithmetic sink behind all loads */
             UNROLL for (i32 t = 0; t < MAX_TOK; t++) {
                 if (t >= ccc_TOK) break;
-                wide v = widen(ccc_NORM ? lds16(X_AT + (u32)(t * a.K * ELEM_B + k * 16)) : ld16(x[t] + (i64)k * 16));
+                operand v = operand_of(ccc_NORM ? lds16(X_AT + (u32)(t * a.K + k * PER) * (u32)sizeof(elem)) : ld16(x[t] + k * PER));
                 UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
                     if (r < STREAMS) sum[r * ccc_TOK + t] = dot(cur[r], v, sum[r * ccc_TOK + t]);
             }
