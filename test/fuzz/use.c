@@ -89,6 +89,22 @@ static void use_on(cccrt_artifact *a, cccrt_device *d, int graphs, use_counts *n
     cccrt_weights_close(w);
 }
 
+/* Host images must be `ret` alone to be run: what foreign machine code does is not the question. */
+static bool harmless(const uint8_t *data, size_t size_B)
+{
+    ccart_file *f;
+    bool fine = true;
+    if (ccart_decode(&f, data, size_B, 0, NULL) != CCC_OK) return true;
+    for (uint32_t t = 0; t < f->n_targets; t++)
+        for (uint32_t m = 0; m < f->target[t].n_modules; m++)
+            for (uint64_t i = 0; fine && f->target[t].module[m].kind == CCART_MODULE_HOST &&
+                                 i < f->target[t].module[m].size_B;
+                 i++)
+                fine = f->target[t].module[m].data[i] == 0xc3;
+    ccart_release(f);
+    return fine;
+}
+
 void use_artifact(const void *data, size_t size_B, const use_devices *d, use_counts *n)
 {
     cccrt_artifact *a;
@@ -101,7 +117,7 @@ void use_artifact(const void *data, size_t size_B, const use_devices *d, use_cou
     if (ok(cccrt_artifact_info(&json, a, &err), "info", &err) && !*json) use_fail("info", "no text");
     cccrt_free(json);
     for (uint32_t i = 0; cccrt_artifact_target(a, i); i++) small(a, cccrt_artifact_target(a, i));
-    if (whole && d->cpu) use_on(a, d->cpu, CCCRT_GRAPHS_NONE, n);
+    if (whole && d->cpu && harmless(data, size_B)) use_on(a, d->cpu, CCCRT_GRAPHS_NONE, n);
     if (whole && d->cuda) use_on(a, d->cuda, n->opened % 2 ? CCCRT_GRAPHS_ALL : CCCRT_GRAPHS_ON_DEMAND, n);
     cccrt_artifact_close(a);
 }
