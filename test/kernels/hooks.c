@@ -65,3 +65,13 @@ BODY vf ccc_hook_body(i32 row, i32 col, const aux_t *aux)
     return y;
 }
 #endif
+
+/* what they read, on its way to L2 */
+BODY void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; }
+#if SET == 0
+BODY void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; }
+BODY void ccc_hook_epilogue_others(i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; }
+#else
+BODY void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux) { (void)row, ccc_prefetch_bf16(aux->p[1], col); }
+BODY void ccc_hook_epilogue_others(i32 row, i32 col, const aux_t *aux) { ccc_prefetch_bf16(aux->p[0], (i64)row * LD + col); }
+#endif

@@ -101,6 +101,7 @@ LIB vf8 ccc_ldc8_e4m3(const void GLOBAL *p, i64 i) { return e4m3x8_f32(ldc8((con
 /* ---- what a hook will read, on its way to L2 ahead of it: see ccc_hook_NAME_weights above ------------------------------------------ */
 LIB void ccc_prefetch_bf16(const void GLOBAL *p, i64 i) { prefetch_l2((const u16 GLOBAL *)p + i); }
 LIB void ccc_prefetch_f32(const void GLOBAL *p, i64 i) { prefetch_l2((const float GLOBAL *)p + i); }
+LIB void ccc_prefetch_e4m3(const void GLOBAL *p, i64 i) { prefetch_l2((const u8 GLOBAL *)p + i); }
 
 /* ---- the casts of the graph: nearest even; e4m3 and e5m2 saturate. Results are f32 again -------------------------------------- */
 LIB float ccc_cast_bf16(float v) { return bf16_f32(f32_bf16(v)); }
