@@ -38,8 +38,8 @@ static inline int ccc_rows_ok(int cols, int nt) { return cols > 0 && cols % 8 ==
 static inline int ccc_rows_shared_B(int nt) { return nt * 4; }
 
 /* ---- matvec. A warp makes ROWS output columns of TOK tokens (with PAIR it reads 2*ROWS rows of w), with LOADS 16-byte loads of each
- * row in flight; SPLIT warps share the K of their columns. All powers of two: TOK <= 8, ROWS <= 4, LOADS <= 16, WARPS <= 16,
- * SPLIT <= WARPS, TOK * ROWS * (PAIR + 1) <= 32. */
+ * row in flight; SPLIT warps share the K of their columns. LOADS <= 16; powers of two: TOK <= 8, ROWS <= 4, WARPS <= 16, SPLIT <= WARPS,
+ * TOK * ROWS * (PAIR + 1) <= 32. */
 typedef struct { int rows, loads, warps, split; } ccc_matvec_shape;
 static inline int ccc_matvec_ok(int tok, int pair, ccc_matvec_shape s)
 {
@@ -57,23 +57,17 @@ static inline int ccc_matvec_shared_B(int K, int tok, int norm, int pair, ccc_ma
 {
     return ccc_matvec_scratch_B(tok, norm, pair, s) + (norm ? tok * K * 2 : 0);
 }
-/* A good shape: the best of a grid of shapes over the layers of an 8B model, measured on an H100. 4 loads of 16 bytes a lane and row, two warps
- * a row; where few rows are long, all warps of a block share them */
-static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int pair)
+/* A good shape, from whole steps of an 8B, a 1B and a 135M model on an H100. One token: whole rows are on their way before the wait, in few
+ * registers a thread, so that many blocks are there early. Long rows are shared by the 8 warps of a block, short ones are a warp's, and a norm in
+ * front serves two of them. The head, whose rows are many, wants half rows. */
+static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int norm, int pair)
 {
-    ccc_matvec_shape s = {1, 4, 4, 2};
-    if (tok == 1 && K >= 8192 && N * (pair + 1) <= 8192) s.loads = 4, s.warps = 8, s.split = 8;
-    if (tok > 1) s.rows = 2, s.loads = pair ? 4 : 2, s.warps = 8, s.split = 1;
-    if (tok == 1 && K < 2048) { /* small models: whole rows are on their way before the wait, and a norm in front serves more of them */
-        s.split = s.loads = 1;
-        while (s.loads * 256 < K) s.loads *= 2;
-        if (N >= 16384) s.rows = K <= 1024 ? 4 : 2;
-        while (s.loads * s.rows * (pair + 1) > 16) s.loads /= 2;
-        return s;
-    }
-    while (s.loads > 1 && s.loads * 256 > K) s.loads /= 2;
-    while (s.split > 1 && s.split * s.loads * 256 > K) s.split /= 2;
-    while (s.split * 2 <= s.warps && N / s.rows * s.split < 2048 && s.split * s.loads * 512 <= K) s.split *= 2;
+    ccc_matvec_shape s = {1, 4, 8, 8};
+    if (tok > 1) return (ccc_matvec_shape){2, pair ? 4 : 2, 8, 1};
+    if (K <= 1024) return (ccc_matvec_shape){N >= 16384 ? 4 : norm ? 2 : 1, (K + 255) / 256, 4, 1};
+    if (N >= 32768) return (ccc_matvec_shape){1, 4, 4, 2};
+    if (K >= 2048 && K < 4096 && !pair) s.split = 4;
+    while (s.loads > 1 && (s.loads - 1) * s.split * 256 >= K) s.loads--;
     return s;
 }
 

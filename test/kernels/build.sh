@@ -85,6 +85,7 @@ samples() {
     matvec 8 1 0 0 2 4 8 1 1;  matvec 8 1 1 0 1 4 8 1 1; matvec 8 0 1 0 1 4 8 1 0; matvec 8 0 0 0 2 4 8 1 1; matvec 8 0 0 1 4 4 8 2 0
     for tok in 2 4 8; do matvec $tok 0 0 0 2 4 8 1 0; matvec $tok 0 1 0 2 4 8 1 0; done
     matvec 1 0 1 0 1 4 4 1 0; matvec 1 0 0 0 2 8 4 1 0
+    matvec 1 1 1 0 2 3 4 1 1; matvec 1 0 0 0 1 2 8 8 1; matvec 1 0 1 0 1 1 8 8 0; matvec 1 0 0 0 1 2 8 4 0; matvec 1 1 0 1 4 3 4 1 1
     emit rows_256_4096_2_s1 rows "" "NT=256 COLS=4096 OUT_F32=2" 1 8 256
     for b in 256 224; do gemm8 $b 0 0 0; gemm8 $b 0 2 1; gemm8 $b 1 2 1; done
     for b in 16 32 64 128; do gemm8_t $b 0 0 2 1 0; gemm8_t $b 0 1 1 1 0; gemm8_t $b 0 0 1 2 1; gemm8_t $b 1 2 1 1 1; gemm8_t $b 1 0 2 1 0; gemm8_t $b 1 2 1 2 1; done
