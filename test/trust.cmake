@@ -91,6 +91,19 @@ else()
     trust_test(trust-threads threads ${trust_out}/tiny.ccart 1000)
 endif()
 
+# The same on a real driver, whose calls are counted: for test/device. Here it is tried on the fake one, found as a driver is.
+if(NOT CCC_SANITIZE AND NOT CCC_TSAN)
+    add_executable(threads-device threads/threads.c fault/shim.c device/real_driver.c)
+    target_compile_definitions(threads-device PRIVATE SHIM_WRAP_MALLOC)
+    set(device_calls ${fault_calls} malloc calloc realloc free aligned_alloc posix_memalign dlsym)
+    list(TRANSFORM device_calls REPLACE "^LINKER:--wrap=" "")
+    list(TRANSFORM device_calls PREPEND "LINKER:--wrap=")
+    target_link_options(threads-device PRIVATE ${device_calls})
+    target_link_libraries(threads-device PRIVATE cccrt_static Threads::Threads ccc_flags)
+    trust_test(trust-threads-table threads-device ${trust_out}/tiny.ccart 50)
+    set_tests_properties(trust-threads-table PROPERTIES ENVIRONMENT LD_LIBRARY_PATH=$<TARGET_FILE_DIR:fake_cuda>)
+endif()
+
 # ---- a fleet with one cache
 add_executable(fleet fleet/fleet.c)
 target_link_libraries(fleet PRIVATE ccc_cache ccc_flags)

@@ -2,10 +2,14 @@
 """ccc between torch's own kernels in one process: torch's context and stream, torch's tensors as inputs, outputs, KV cache and weights.
 
 Inputs are computed by torch kernels on a side stream behind a long multiplication, the step follows on that stream without a host
-synchronisation, and torch reads the logits behind it: the bits must be those of a session that has everything to itself.
+synchronisation, and torch reads the logits behind it: the bits must be those of a session that has everything to itself. So 1000 times, and
+from two threads with a stream each over the same weights. `--growth N` instead opens and closes everything N times beside a torch that stays.
 """
 
+import gc
 import os
+import threading
+import time
 
 import numpy as np
 import torch
@@ -16,6 +20,7 @@ from ours import Engine, Tools, arguments
 from table import row
 
 NAME = "h64"
+TIMES = 1000
 
 
 class Inside:
@@ -138,6 +143,82 @@ def judge(what, got, want):
     )
 
 
+def same_bits(a, b):
+    return np.array_equal(a.view(np.uint32), b.view(np.uint32))
+
+
+def often(inside, want, tokens, blocks, stream, times):
+    """Decode steps between torch's own kernels, none of which the host waits for; torch compares what each gave."""
+    with torch.cuda.stream(stream):
+        logits, ids = (torch.from_numpy(x).to(inside.where) for x in want[2:])
+        wrong, handle = torch.zeros((), dtype=torch.int64, device=inside.where), stream.cuda_stream if stream else None
+        n, held = len(tokens), [len(t) - 1 for t in tokens]
+        for i in range(times):
+            if i % 100 == 0:
+                busy(inside.where)
+            inside.buffer["logits"].fill_(float("nan"))
+            inside.fill(tokens, held, blocks)
+            inside.step(n, n, handle)
+            wrong += (inside.buffer["logits"][:n].view(torch.int32) != logits.view(torch.int32)).sum()
+            wrong += (inside.buffer["next_tokens"][:n] != ids).sum()
+    inside.session.check(handle)
+    return int(wrong)
+
+
+def two_threads(tools, artifact, weights, n_blocks, want, ids, blocks, streams):
+    """Sessions over the same weights step at the same time: whole sequences, on a stream each."""
+    inside, bad, gate = [Inside(tools, artifact, weights, n_blocks) for _ in streams], [], threading.Barrier(len(streams))
+
+    def work(i):
+        try:
+            with torch.cuda.stream(streams[i]):
+                gate.wait()
+                for _ in range(20):
+                    got = run(inside[i], ids, blocks, streams[i])
+                    if not all(same_bits(got[a], want[b]) for a, b in ((0, 0), (1, 1), (3, 2), (4, 3))):
+                        bad.append(f"thread {i}: other bits")
+        except Exception as e:  # a thread's error must not be lost
+            bad.append(f"thread {i}: {e}")
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(streams))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return bad
+
+
+def resident_kB():
+    with open("/proc/self/status") as f:
+        return int(next(line.split()[1] for line in f if line.startswith("VmRSS")))
+
+
+def growth(tools, path, times):
+    """Artifact, device, weights, cache and session, opened, used for a step, and closed; torch's context stays."""
+    mb = 1 << 20
+    at = lambda: (resident_kB() / 1024, (torch.cuda.mem_get_info()[0] if tools.device.is_cuda else 0) / mb)
+    start, first = time.time(), None
+    for i in range(times):
+        with tools.open(path) as artifact, ccc.Device(tools.name) as device:
+            with ccc.Weights(artifact, device, seed=1) as weights, ccc.KVCache(artifact, device, 4) as kv:
+                with ccc.Session(artifact, weights, kv, max_blocks_per_seq=1) as session:
+                    session.step(1, 1, 1, token_ids=[1], positions=[0], query_start_loc=[0, 1], seq_lens=[1],
+                                 block_table=[[0]], slot_mapping=[0], logits_indices=[0])
+                    session.check()
+        if i == times // 10:
+            gc.collect()
+            first = at()
+    gc.collect()
+    last, ms = at(), (time.time() - start) * 1000 / times
+    host, device = last[0] - first[0], first[1] - last[1]
+    row(
+        f"torch: all opened and closed {times} times beside it, growth",
+        "<= 16 MB, 4 MB",
+        f"process {host:+.1f} MB, device {device:+.1f} MB; {ms:.1f} ms each",
+        host <= 16 and device <= 4,
+    )
+
+
 def captured(inside, want, n_seqs, mode):
     """The decode step inside a graph that torch captures, between torch's kernels; replayed with other bits in the buffer before."""
     what, graph, ok = f"torch: a step ({mode}) captured in torch's graph, 3 replays", torch.cuda.CUDAGraph(), True
@@ -157,12 +238,16 @@ def captured(inside, want, n_seqs, mode):
 
 
 def main():
-    args = arguments(__doc__)
+    args = arguments(__doc__, ("--growth", dict(type=int, default=0, metavar="N")))
     if args.device != "cpu":
         torch.zeros(1, device="cuda")  # torch is first: its context is there
     tools = Tools(args)
     folder = tiny.write_hf(os.path.join(tools.folder.name, NAME), tiny.config_of(NAME), tiny.weights_of(NAME))
-    artifact = tools.open(tools.compile(folder, "--kv-layout", "nhd", "--kv-block-size", "16"))
+    path = tools.compile(folder, "--kv-layout", "nhd", "--kv-block-size", "16")
+    if args.growth:
+        tools.name = args.device
+        return growth(tools, path, args.growth)
+    artifact = tools.open(path)
     weights, tokens = ccc.Weights(artifact, tools.device, path=folder), tiny.tokens_of(NAME)
     n_blocks = sum(-(-len(t) // 16) for t in tokens)
     want, blocks = expected(tools, artifact, weights, tokens, n_blocks)
@@ -184,6 +269,11 @@ def main():
     del held
     inside = Inside(tools, artifact, theirs, n_blocks)
     judge("torch: weights from its tensors (DLPack)", run(inside, ids, blocks, stream), want)
+    wrong = often(inside, want, ids, blocks, stream, TIMES)
+    row(f"torch: {TIMES} steps between its kernels", "same bits", f"{wrong} values differ", wrong == 0)
+    streams = [torch.cuda.Stream() if stream else None for _ in range(2)]
+    bad = two_threads(tools, artifact, weights, n_blocks, want, ids, blocks, streams)
+    row("torch: two threads, a stream each, the same weights, 20 times", "same bits", "; ".join(bad[:2]), not bad)
     names = {n: torch.from_dlpack(a) for n, a in weights.arrays().items()}
     row(
         "torch: ccc's weights seen through DLPack",

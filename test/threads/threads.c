@@ -1,11 +1,15 @@
-/* One process that holds libcccrt for long and from several threads: threads TINY.ccart.
+/* One process that holds libcccrt for long and from several threads: threads TINY.ccart [OPENINGS [gpu]].
  *   Two sessions over the same weights step from two threads: each has the bits that it has alone.
  *   1000 steps allocate nothing, map nothing, and on the fake driver synchronise nothing.
  *   Everything opened and closed 1000 times: no growth of memory, descriptors or mappings.
- *   A child process that was forked after opening gets a clear error, and may close what it inherited. */
+ *   A child process that was forked after opening gets a clear error, and may close what it inherited.
+ * With `gpu` all of it on a real driver (test/device/real_driver.c), where the two threads have a stream each,
+ * and the memory of process and device that the driver shows must not grow either. */
 #define _GNU_SOURCE
 #include "../../runtime/cccrt.h"
+#include "../../runtime/cuda_api.h"
 #include "../fault/shim.h"
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,8 +19,10 @@
 #include <unistd.h>
 
 unsigned long fake_count(const char *part);
+enum { HOST_GROWTH_KB = 16 << 10, DEVICE_GROWTH_KB = 4 << 10 }; /* the driver's own, over 900 openings */
 enum { VOCAB = 101, TOKENS = 40, BLOCK = 16, PARALLEL_ROUNDS = 6, STEPS = 1000, OPENINGS = 1000, WARM = 8 };
 static const char *path;
+static bool gpu;
 static ccc_err err;
 typedef struct {
     cccrt_artifact *a;
@@ -30,6 +36,30 @@ static void fail(const char *what)
 {
     fprintf(stderr, "threads: %s: %s\n", what, err.msg);
     _exit(1);
+}
+
+/* ---- the driver as another user of the process has it: a context that is kept, as PyTorch's, and current */
+static cu_api cu;
+
+static void use_context(void)
+{
+    static cu_context context;
+    cu_device device;
+    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library) fail("libcuda");
+#define X(name, symbol, params) *(void **)&cu.name = dlsym(library, #symbol);
+    CU_ENTRY_POINTS(X)
+#undef X
+    if (!context && (cu.init(0) || cu.device_get(&device, 0) || cu.primary_retain(&context, device)))
+        fail("the context of the process");
+    if (cu.ctx_push(context)) fail("the context of the process");
+}
+
+static long device_used_kB(void)
+{
+    size_t left_B = 0, all_B = 0;
+    if (cu.mem_info(&left_B, &all_B)) fail("free memory");
+    return (long)((all_B - left_B) >> 10);
 }
 
 static void open_all(all *x, const char *kind, int n_threads)
@@ -57,7 +87,7 @@ static void close_all(all *x)
 /* ---- a sequence: one token after the other, each the one that came out before; every bit of every logit is
  * folded into a sum */
 static ccc_status decode(cccrt_session *s, int32_t id, int64_t at, int32_t *next, float logits[VOCAB],
-                         ccc_err *e)
+                         void *stream, ccc_err *e)
 {
     int32_t starts[] = {0, 1}, len = (int32_t)at + 1, table[] = {3, 1, 2, 0}, row = 0;
     int64_t slot = (int64_t)table[at / BLOCK] * BLOCK + at % BLOCK;
@@ -74,13 +104,13 @@ static ccc_status decode(cccrt_session *s, int32_t id, int64_t at, int32_t *next
                          .block_table_stride = 4,
                          .slot_mapping = &slot,
                          .logits_indices = &row};
-    CCC_TRY(cccrt_step(s, &g, NULL, e));
+    CCC_TRY(cccrt_step(s, &g, stream, e));
     if (!next) return CCC_OK;
-    CCC_TRY(cccrt_session_read(s, "logits", logits, 0, VOCAB * sizeof *logits, NULL, e));
-    return cccrt_session_read(s, "next_tokens", next, 0, sizeof *next, NULL, e);
+    CCC_TRY(cccrt_session_read(s, "logits", logits, 0, VOCAB * sizeof *logits, stream, e));
+    return cccrt_session_read(s, "next_tokens", next, 0, sizeof *next, stream, e);
 }
 
-static uint64_t sequence(cccrt_session *s, int32_t first)
+static uint64_t sequence(cccrt_session *s, int32_t first, void *stream)
 {
     float logits[VOCAB];
     uint32_t bits[VOCAB];
@@ -88,7 +118,7 @@ static uint64_t sequence(cccrt_session *s, int32_t first)
     ccc_err e = {0};
     int32_t id = first;
     for (int64_t at = 0; at < TOKENS; at++) {
-        if (decode(s, id, at, &id, logits, &e) != CCC_OK) {
+        if (decode(s, id, at, &id, logits, stream, &e) != CCC_OK) {
             fprintf(stderr, "threads: %s\n", e.msg);
             return 0;
         }
@@ -103,6 +133,7 @@ typedef struct {
     const all *x;
     int32_t first;
     uint64_t want;
+    void *stream;
     int wrong;
 } worker;
 
@@ -116,18 +147,24 @@ static void *work(void *arg)
     if (cccrt_kv_alloc(&kv, w->x->a, w->x->d, 4, &e) != CCC_OK) return w->wrong++, NULL;
     g.kv = cccrt_kv_describe(kv);
     if (cccrt_session_create(&s, w->x->a, w->x->w, &g, &e) != CCC_OK) w->wrong++;
-    for (int i = 0; s && i < PARALLEL_ROUNDS; i++) w->wrong += sequence(s, w->first) != w->want;
+    for (int i = 0; s && i < PARALLEL_ROUNDS; i++) w->wrong += sequence(s, w->first, w->stream) != w->want;
     cccrt_session_close(s);
     cccrt_kv_close(kv);
     return NULL;
 }
 
-static void side_by_side(void)
+static void side_by_side(const char *kind)
 {
     all x;
     pthread_t thread[2];
-    open_all(&x, "cpu", 2);
-    worker w[2] = {{&x, 5, sequence(x.s, 5), 0}, {&x, 9, sequence(x.s, 9), 0}};
+    open_all(&x, kind, 2);
+    worker w[2] = {{&x, 5, sequence(x.s, 5, NULL), NULL, 0}, {&x, 9, sequence(x.s, 9, NULL), NULL, 0}};
+    for (int i = 0; i < 2 && strcmp(kind, "cuda") == 0; i++) {
+        cu_stream own;
+        use_context();
+        if (cu.stream_new(&own, CU_STREAM_OWN)) fail("stream");
+        w[i].stream = own;
+    }
     if (!w[0].want || w[0].want == w[1].want) fail("two sequences that do not differ show nothing");
     for (int i = 0; i < 2; i++)
         if (pthread_create(&thread[i], NULL, work, &w[i])) fail("thread");
@@ -145,11 +182,11 @@ static void steady(const char *kind)
     all x;
     open_all(&x, kind, 2);
     for (int64_t i = 0; i < WARM; i++)
-        if (decode(x.s, 1, i, NULL, NULL, &err) || cccrt_advance(x.s, 1, NULL, &err)) fail("step");
+        if (decode(x.s, 1, i, NULL, NULL, NULL, &err) || cccrt_advance(x.s, 1, NULL, &err)) fail("step");
     for (unsigned i = 0; i < sizeof never / sizeof *never; i++) before[i] = fake_count(never[i]);
     long allocations = shim_allocations(), live = shim_live();
     for (int64_t i = 0; i < STEPS; i++)
-        if (decode(x.s, (int32_t)(i % VOCAB), i % TOKENS, NULL, NULL, &err) ||
+        if (decode(x.s, (int32_t)(i % VOCAB), i % TOKENS, NULL, NULL, NULL, &err) ||
             cccrt_advance(x.s, 1, NULL, &err))
             fail("step");
     if (shim_allocations() != allocations || shim_live() != live) fail("a step allocates");
@@ -168,23 +205,41 @@ static unsigned entries(const char *file)
     return n;
 }
 
+static long resident_kB(void)
+{
+    long kB = 0;
+    char line[128];
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "VmRSS: %ld", &kB) != 1)
+        ;
+    if (f) fclose(f);
+    return kB;
+}
+
 static void often(const char *kind, int times)
 {
     all x;
-    long live = 0;
+    bool real = gpu && strcmp(kind, "cuda") == 0;
+    long live = 0, host_kB = 0, device_kB = 0;
     unsigned maps = 0;
     for (int i = 0; i < times; i++) {
         open_all(&x, kind, 2);
-        if (decode(x.s, 1, 0, NULL, NULL, &err)) fail("step");
+        if (decode(x.s, 1, 0, NULL, NULL, NULL, &err)) fail("step");
         close_all(&x);
         if (i == WARM) live = shim_live(), maps = entries("/proc/self/maps");
+        if (i == times / 10) host_kB = resident_kB(), device_kB = real ? device_used_kB() : 0;
     }
-    if (strcmp(kind, "cpu") == 0 && shim_live() != live)
+    if (real)
+        printf("opened and closed %d times: process %+ld KB, device %+ld KB\n", times,
+               resident_kB() - host_kB, device_used_kB() - device_kB);
+    if (real && (resident_kB() - host_kB > HOST_GROWTH_KB || device_used_kB() - device_kB > DEVICE_GROWTH_KB))
+        fail("opening and closing takes memory that the driver does not get back");
+    if ((real || strcmp(kind, "cpu") == 0) && shim_live() != live)
         fail("opening and closing leaves something"); /* the fake driver keeps what died, to know it again */
 #ifdef SHIM_WRAP_MALLOC
     (void)maps; /* sanitizers map memory as they like */
 #else
-    if (entries("/proc/self/maps") > maps + 8) fail("opening and closing leaves mappings");
+    if (!real && entries("/proc/self/maps") > maps + 8) fail("opening and closing leaves mappings");
 #endif
 }
 
@@ -199,8 +254,8 @@ static void forked(const char *kind)
         cccrt_weights *w = NULL;
         int32_t next;
         float logits[VOCAB];
-        bool refused = decode(x.s, 1, 0, &next, logits, &err) == CCC_E_DEVICE && strstr(err.msg, "fork") &&
-                       cccrt_advance(x.s, 1, NULL, &err) == CCC_E_DEVICE &&
+        bool refused = decode(x.s, 1, 0, &next, logits, NULL, &err) == CCC_E_DEVICE &&
+                       strstr(err.msg, "fork") && cccrt_advance(x.s, 1, NULL, &err) == CCC_E_DEVICE &&
                        cccrt_weights_attach(&w, x.a, x.d, &random, &err) == CCC_E_DEVICE &&
                        cccrt_check(x.s, NULL, &err) == CCC_E_DEVICE &&
                        cccrt_device_synchronize(x.d, &err) == CCC_E_DEVICE;
@@ -209,7 +264,7 @@ static void forked(const char *kind)
     }
     int status;
     if (waitpid(pid, &status, 0) != pid || status) fail("a child process uses its parent's device");
-    if (!sequence(x.s, 4)) fail("the parent is disturbed by its child");
+    if (!sequence(x.s, 4, NULL)) fail("the parent is disturbed by its child");
     close_all(&x);
 }
 
@@ -218,13 +273,16 @@ int main(int argc, char **argv)
     if (argc < 2) return 2;
     path = argv[1];
     int openings = argc > 2 ? atoi(argv[2]) : OPENINGS;
+    gpu = argc > 3 && strcmp(argv[3], "gpu") == 0;
     forked("cpu"); /* before there are other threads */
     forked("cuda");
-    side_by_side();
+    side_by_side("cpu");
+    if (gpu) side_by_side("cuda"); /* the fake driver does not compute */
     steady("cpu");
     steady("cuda");
     often("cpu", openings);
-    often("cuda", openings / 10);
+    if (gpu) use_context();
+    often("cuda", gpu ? openings : openings / 10);
     printf("threads: all is well, %d times\n", openings);
     return 0;
 }

@@ -53,6 +53,57 @@ Test(gguf, good_file)
     cccrt_source_close(s);
 }
 
+/* A key whose value has `type`, in `size_B` bytes of `bits`. */
+static void scalar(make_gguf *g, const char *key, uint32_t type, uint64_t bits, unsigned size_B)
+{
+    gguf_u32(g, key, 0);
+    g->keys.size_B -= 8; /* without its type and value */
+    ccc_buf_u32(&g->keys, type);
+    for (unsigned i = 0; i < 8; i += 4) ccc_buf_u32(&g->keys, (uint32_t)(bits >> 8 * i));
+    g->keys.size_B -= 8 - size_B;
+}
+
+Test(gguf, numbers_of_every_type)
+{
+    static const struct {
+        uint32_t type, size_B;
+        uint64_t bits, want;
+        bool whole;
+    } v[] = {
+        {0, 1, 200, 200, true},
+        {1, 1, 100, 100, true},
+        {1, 1, 0x9c, 0, false},
+        {2, 2, 60000, 60000, true},
+        {3, 2, 30000, 30000, true},
+        {3, 2, 0x8000, 0, false},
+        {4, 4, 4000000000u, 4000000000u, true},
+        {5, 4, 2000000000u, 2000000000u, true},
+        {5, 4, 0x80000000u, 0, false},
+        {10, 8, UINT64_MAX, UINT64_MAX, true},
+        {11, 8, INT64_MAX, INT64_MAX, true},
+        {11, 8, UINT64_C(1) << 63, 0, false}, /* negative: no count, no size */
+    };
+    double half = 0.5, d;
+    uint64_t u, bits;
+    for (unsigned i = 0; i < sizeof v / sizeof *v; i++) {
+        cccrt_source *s;
+        make_gguf g = {0};
+        scalar(&g, "k", v[i].type, v[i].bits, v[i].size_B);
+        cr_assert_eq(open_gguf(&s, &g), CCC_OK, "type %u: %s", v[i].type, err.msg);
+        cr_expect_eq(cccrt_gguf_u64(s, "k", &u), v[i].whole, "type %u", v[i].type);
+        cr_expect(!v[i].whole || u == v[i].want, "type %u", v[i].type);
+        cr_expect(!cccrt_gguf_f64(s, "k", &d));
+        cccrt_source_close(s);
+    }
+    cccrt_source *s;
+    make_gguf g = {0};
+    memcpy(&bits, &half, sizeof bits);
+    scalar(&g, "k", 12, bits, 8);
+    cr_assert_eq(open_gguf(&s, &g), CCC_OK, "%s", err.msg);
+    cr_assert(cccrt_gguf_f64(s, "k", &d) && d == 0.5 && !cccrt_gguf_u64(s, "k", &u));
+    cccrt_source_close(s);
+}
+
 /* One bad thing in a file that is good otherwise. */
 static void expect_bad(make_gguf *g, ccc_status status, const char *says)
 {

@@ -46,4 +46,5 @@ Test(contract, element_types)
                       strcmp(cccrt_dtype_text(i), want[i].name) == 0);
     }
     cr_assert_null(ccart_dtype_name(CCC_N_DTYPES));
+    cr_assert_eq(ccart_dtype_find("bf17"), 0);
 }

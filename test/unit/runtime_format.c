@@ -228,6 +228,11 @@ Test(expr, arithmetic)
 Test(expr, malformed)
 {
     int64_t v;
+    uint8_t longest[CCART_MAX_EXPR_B + 2] = {CCART_X_VAR, 0}; /* T */
+    for (unsigned i = 2; i + 3 <= sizeof longest; i += 3)
+        memcpy(longest + i, (uint8_t[]){CCART_X_VAR, 1, CCART_X_ADD}, 3);
+    cr_assert(evaluate(longest, 254, &v) && v == 10 + 3 * 84);
+    cr_assert(!evaluate(longest, 257, &v), "longer than the format allows");
     cr_assert(!evaluate(NULL, 0, &v));
     cr_assert(!evaluate((uint8_t[]){2}, 1, &v));
     cr_assert(!evaluate((uint8_t[]){1, 0, 0}, 3, &v));

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { STEPS = 40, MOST = 600, THREADS = 7, RUNS = 150, CALLERS = 3 };
+enum { STEPS = 40, MOST = 600, THREADS = 7, RUNS = 60, CALLERS = 3 };
 static const uint64_t sizes[] = {1, 2, 0, MOST, 55, 56, 57, 3, 0, 0, 111};
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
