@@ -29,5 +29,8 @@ if(NOT CCC_SANITIZE AND NOT CCC_TSAN)
     add_test(NAME runtime-size COMMAND sh -c "strip -o stripped.so $<TARGET_FILE:cccrt> && test $(stat -c %s stripped.so) -lt 500000")
 endif()
 foreach(language IN ITEMS "c -std=c99" "c -std=c11" "c++ -std=c++17")
-    add_test(NAME "runtime-header-${language}" COMMAND sh -c "echo '#include \"cccrt.h\"' | ${CMAKE_C_COMPILER} -x ${language} -I${CMAKE_SOURCE_DIR}/runtime -Wall -Wextra -Wpedantic -Werror -fsyntax-only -")
+    foreach(header IN ITEMS cccrt.h ccc_err.h) # those that are installed
+        add_test(NAME "runtime-header-${header}-${language}" COMMAND sh -c
+                 "echo '#include \"${header}\"' | ${CMAKE_C_COMPILER} -x ${language} -I${CMAKE_SOURCE_DIR}/runtime -Wall -Wextra -Wpedantic -Werror -fsyntax-only -")
+    endforeach()
 endforeach()

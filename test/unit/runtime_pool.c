@@ -1,5 +1,5 @@
-/* The thread pool: every piece is done once, by one thread at a time under its number, after all pieces of the
- * step before; with fewer processors than threads, with steps of no piece and of many, and when several
+/* The thread pool: every piece is done once, by one thread at a time under its number, after all pieces of
+ * the step before; with fewer processors than threads, with steps of no piece and of many, and when several
  * threads want to run. What one step writes the next reads without any atomics: ThreadSanitizer, which
  * Criterion does not run under, sees an order that is not kept. */
 #include "../../runtime/pool.h"
