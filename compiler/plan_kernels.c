@@ -179,51 +179,31 @@ static ccc_status plan_matvec(plan_builder *b, const ccc_group_info *u, const ma
     return pb_launch(b, &k, grid, first, label(u), err);
 }
 
-/* Few tokens: weight rows are the wgmma rows, and the tile is as wide as the tokens. Many: tokens are the rows. The wide tiles write
- * eight columns at a time; outputs that do not lie so take the widest swapped tile. */
-typedef struct { int swap, bn, nc, split; char name[24]; } gemm_tile;
-
-static gemm_tile choose_tile(plan_builder *b, const ccc_group_info *u, const matmul_facts *m)
-{
-    static const int narrow[] = { 16, 32, 64, 128 };
-    int n_sm = b->plan->target->n_sm, T = m->rows_max > 1 << 30 ? 1 << 30 : (int)m->rows_max, N = (int)m->N;
-    bool by8 = N % 8 == 0 && pb_loc(b, u->result[0]).ld % 8 == 0;
-    gemm_tile t = { .nc = 2, .split = 1, .bn = ccc_gemm_width(T, N, m->pair, n_sm) };
-    int wide = (T + CCC_GEMM_ROWS - 1) / CCC_GEMM_ROWS * ((N + t.bn / (m->pair + 1) - 1) / (t.bn / (m->pair + 1))); /* wide tiles: too few leave the device idle */
-    if (T <= 128 || !by8 || wide * 2 <= n_sm) {
-        unsigned i = 0;
-        while (i < 3 && narrow[i] < T) i++;
-        t.swap = 1;
-        t.bn = narrow[i];
-        t.nc = ccc_gemm_nc(N, n_sm);
-        if (!b->plan->config->batch_invariant && t.nc == 1) t.split = ccc_gemm_split(T, N, (int)m->K, t.bn, n_sm);
-    }
-    snprintf(t.name, sizeof t.name, "gemm_%s%d%s%s", t.swap ? "t" : "", t.bn, m->pair ? "_pair" : "", m->fp8 ? "_fp8" : "");
-    return t;
-}
-
 static ccc_status plan_gemm(plan_builder *b, const ccc_group_info *u, const matmul_facts *m, ccc_err *err)
 {
     uint32_t first = b->n_params;
-    gemm_tile t = choose_tile(b, u, m);
     if (m->norm) return ccc_fail(err, CCC_E_UNSUPPORTED, "a norm in front of a matmul is a prologue up to %d tokens only", CCC_MATVEC_MAX_T);
-    plan_kernel k = new_kernel(b, ccc_arena_strdup(b->plan->mem, t.name), (unsigned)ccc_gemm_threads(t.swap, t.nc), sizeof(gemm_args));
+    bool by8 = m->N % 8 == 0 && pb_loc(b, u->result[0]).ld % 8 == 0;
+    int T = m->rows_max > 1 << 30 ? 1 << 30 : (int)m->rows_max;
+    int block = m->fp8 ? CCC_GEMM_K_FP8 : CCC_GEMM_K, kb = (int)((m->K + block - 1) / block);
+    ccc_gemm_tile t = ccc_gemm_pick(T, (int)m->N, kb, m->pair, by8, b->plan->config->batch_invariant, b->plan->target->n_sm);
+    char name[24];
+    snprintf(name, sizeof name, "gemm_%s%d%s%s", t.swap ? "t" : "", t.bn, m->pair ? "_pair" : "", m->fp8 ? "_fp8" : "");
+    plan_kernel k = new_kernel(b, ccc_arena_strdup(b->plan->mem, name), (unsigned)ccc_gemm_threads(t), sizeof(gemm_args));
     if (!k.req.tmpl) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     k.req.min_blocks = 1;
     k.args_align = 64;
     k.cluster = (uint32_t)t.split;
-    k.shared_B = (uint32_t)ccc_gemm_shared_B(t.swap, t.bn, m->pair, t.nc, t.split);
+    k.shared_B = (uint32_t)ccc_gemm_shared_B(t);
     plan_spec(&k, "OUT_F32", out_kind(b, u->result[0]));
-    if (t.swap) plan_spec(&k, "NC", t.nc);
+    if (t.swap) plan_spec(&k, "COLS", t.cols);
     if (t.swap) plan_spec(&k, "SPLIT", t.split);
+    if (t.swap) plan_spec(&k, "BLOCKS", t.blocks);
     CCC_TRY(matmul_hooks(b, &k, u, err));
-    int64_t cols = ccc_gemm_cols(t.swap, t.bn, m->pair, t.nc);
-    uint32_t tokens = up(b, m->rows, ccc_gemm_tokens(t.swap, t.bn)), outputs = px_const(b, (m->N + cols - 1) / cols);
+    uint32_t tokens = up(b, m->rows, ccc_gemm_tokens(t)), outputs = px_const(b, (m->N + t.cols - 1) / t.cols);
     uint32_t na = t.swap ? outputs : tokens, nb = t.swap ? tokens : outputs;
-    uint32_t box_x = (uint32_t)ccc_gemm_box_x(t.swap, t.bn), box_w = (uint32_t)ccc_gemm_box_w(t.swap, t.bn, m->pair, t.nc);
-    uint32_t block = m->fp8 ? CCC_GEMM_K_FP8 : CCC_GEMM_K;
-    pb_plain(b, offsetof(gemm_args, x), 128, CCART_P_TMAP, pb_tmap(b, m->x, m->rows_max, m->K, box_x, block), 0);
-    pb_plain(b, offsetof(gemm_args, w), 128, CCART_P_TMAP, pb_tmap(b, m->w, (m->pair ? 2 : 1) * m->N, m->K, box_w, block), 0);
+    pb_plain(b, offsetof(gemm_args, x), 128, CCART_P_TMAP, pb_tmap(b, m->x, m->rows_max, m->K, (uint32_t)ccc_gemm_tokens(t), (uint32_t)block), 0);
+    pb_plain(b, offsetof(gemm_args, w), 128, CCART_P_TMAP, pb_tmap(b, m->w, (m->pair ? 2 : 1) * m->N, m->K, (uint32_t)t.cols, (uint32_t)block), 0);
     pb_value(b, offsetof(gemm_args, y), u->result[0], 0);
     pb_expr(b, offsetof(gemm_args, T), 4, m->rows);
     PB_I32(b, gemm_args, N, m->N);
@@ -231,7 +211,8 @@ static ccc_status plan_gemm(plan_builder *b, const ccc_group_info *u, const matm
     PB_I32(b, gemm_args, y_ld, pb_loc(b, u->result[0]).ld);
     pb_expr(b, offsetof(gemm_args, na), 4, na);
     pb_expr(b, offsetof(gemm_args, nb), 4, nb);
-    PB_I32(b, gemm_args, kb, (m->K + block - 1) / block);
+    PB_I32(b, gemm_args, kb, kb);
+    PB_I32(b, gemm_args, stages, t.stages);
     CCC_TRY(plan_aux(b, u, offsetof(gemm_args, aux), err));
     uint32_t units = px_op(b, CCART_X_MUL, na, nb);
     uint32_t grid[3] = { t.split > 1 ? mul(b, units, t.split) : px_op(b, CCART_X_MIN, units, px_var(b, CCART_VAR_SM)), one(b), one(b) };

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t decode_ends[] = { 1, 2, 16, 32, 64, 128, 256, INT64_MAX };
+static const int64_t decode_ends[] = { 1, 2, 8, 16, 32, 64, 128, 256, INT64_MAX };
 static const int64_t mixed_ends[] = { 2, 16, 32, 64, 128, 256, INT64_MAX };
 static const int64_t host_ends[] = { 1, 8, INT64_MAX };
 

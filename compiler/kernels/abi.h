@@ -38,8 +38,9 @@ typedef struct { void GLOBAL *out; i32 rows, cols, out_ld, pad; aux_t aux; } elt
 typedef struct { void GLOBAL *y; const u16 GLOBAL *w; const u16 GLOBAL *x; i32 T, N, K, x_ld, y_ld; float eps; aux_t aux; } matvec_args;
 
 /* gemm (cuda): as matvec without prologue, any T. Maps: x [rows, K], w [N or 2N, K], both K-major, 128-byte swizzle; y by plain stores
- * (columns >= N and rows >= T are not written). na, nb: tiles in the direction of the wgmma M (x, or w when swapped) and N; kb: k blocks of 64. */
-typedef struct { tmap_t x, w; void GLOBAL *y; i32 T, N, K, y_ld; i32 na, nb, kb, pad; aux_t aux; u64 pad2[3]; } gemm_args;
+ * (columns >= N and rows >= T are not written). na, nb: tiles in the direction of the wgmma M (x, or w when swapped) and N; kb: k blocks of 64;
+ * stages: of the ring. */
+typedef struct { tmap_t x, w; void GLOBAL *y; i32 T, N, K, y_ld; i32 na, nb, kb, stages; aux_t aux; u64 pad2[3]; } gemm_args;
 
 /* rope + kv_write on packed rows qkv[T][ld] (q at column 0, k at k_col, v at v_col). Any part can be left out by SPEC.
  * q and k: f32 rotation, one rounding to bf16. slot -1: cache not written. Cache addresses: see CCC_KV_* below. */

@@ -73,33 +73,36 @@ static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int norm, 
 }
 
 /* ---- gemm. Two orientations, both with tiles of wgmma rows (direction a, count na) x BN (direction b, count nb):
- *   gemm_256, _224 (SWAP 0): wgmma rows are 128 tokens, BN weight rows give BN output columns, with PAIR BN/2
- *   gemm_tBN       (SWAP 1): wgmma rows are weight rows, 64*NC output columns (NC 1 or 2; with PAIR twice that many weight rows), BN tokens;
- *                            SPLIT 1, 2 or 4: CTAs of a cluster that share the K of one tile, then kb >= SPLIT
- * Arguments: na, nb as below; kb = ceildiv(K, 64), FP8 ceildiv(K, 128). Maps: bf16, 2 dimensions {K, rows}, box {64, rows of the box} (FP8: bytes, {128, ..}), 128-byte swizzle, zero
- * fill, L2 promotion 256 bytes; the map of x has T rows or more (what they hold does not matter), that of w N rows or with PAIR 2N. */
-enum { CCC_GEMM_K = 64, CCC_GEMM_K_FP8 = 128, CCC_GEMM_ROWS = 128 };
-static inline int ccc_gemm_tokens(int swap, int bn) { return swap ? bn : CCC_GEMM_ROWS; }                   /* of a tile */
-static inline int ccc_gemm_cols(int swap, int bn, int pair, int nc) { return swap ? 64 * nc : pair ? bn / 2 : bn; } /* of the output, of a tile */
+ *   gemm_256, _224 (swap 0): wgmma rows are 128 tokens, BN weight rows give BN output columns, with PAIR BN/2
+ *   gemm_tBN       (swap 1): wgmma rows are weight rows, COLS output columns (a multiple of 8 up to 256; with PAIR up to 128 and twice that many weight
+ *                            rows), BN tokens; SPLIT 1, 2 or 4: CTAs of a cluster that share the K of one tile, then kb >= SPLIT;
+ *                            BLOCKS 1, 2 or 4: k blocks of a stage of the ring, then kb % (BLOCKS * SPLIT) == 0
+ * Arguments: na, nb as below; kb = ceildiv(K, 64), FP8 ceildiv(K, 128); stages of the ring, 2 or more. Maps: bf16, 2 dimensions {K, rows}, box {64, rows of
+ * the box} (FP8: bytes, {128, ..}), 128-byte swizzle, zero fill, L2 promotion 256 bytes; the map of x has T rows or more (what they hold does not matter),
+ * that of w N rows or with PAIR 2N. */
+enum { CCC_GEMM_K = 64, CCC_GEMM_K_FP8 = 128, CCC_GEMM_ROWS = 128, CCC_GEMM_BARRIERS_B = 1024, CCC_GEMM_MOST_SPLIT = 4, CCC_GEMM_MOST_STAGES = 32 };
+typedef struct { int swap, bn, pair, cols, split, blocks, stages; } ccc_gemm_tile; /* swap 0: cols = bn / (pair + 1), split = blocks = 1 */
+static inline int ccc_gemm_tokens(ccc_gemm_tile t) { return t.swap ? t.bn : CCC_GEMM_ROWS; } /* of a tile, and rows of the box of x; of w: cols */
 /* na = swap ? ceildiv(N, cols) : ceildiv(T, tokens); nb = swap ? ceildiv(T, tokens) : ceildiv(N, cols) */
-static inline int ccc_gemm_box_x(int swap, int bn) { return swap ? bn : CCC_GEMM_ROWS; }                    /* rows of the box of x */
-static inline int ccc_gemm_box_w(int swap, int bn, int pair, int nc) { return swap ? 64 * nc : pair ? bn / 2 : bn; } /* and of w */
-static inline int ccc_gemm_threads(int swap, int nc) { return swap ? 128 * nc + 32 : 384; }
-static inline int ccc_gemm_stage_B(int swap, int bn, int pair, int nc) { return ((swap ? 64 * nc * (pair + 1) : CCC_GEMM_ROWS) + bn) * 128; }
-/* the output's way through shared memory: normal: a box of 16 rows x 64 floats (BN = 224: 32) a warp; swapped: twice 16 tokens x its columns */
-static inline int ccc_gemm_epi_B(int swap, int bn, int pair, int nc, int split)
+static inline int ccc_gemm_consumers(ccc_gemm_tile t) { return t.swap ? (t.cols + 63) / 64 : 2; } /* warpgroups */
+static inline int ccc_gemm_threads(ccc_gemm_tile t) { return t.swap ? 128 * ccc_gemm_consumers(t) + 32 : 384; }
+static inline int ccc_gemm_block_B(ccc_gemm_tile t) { return (t.cols * (t.pair + 1) + ccc_gemm_tokens(t)) * 128; } /* 64 of K of a tile */
+/* Behind the ring. Normal: each warp's box of 16 rows x 64 floats (BN = 224: 32). Swapped: the parts that the other CTAs of a cluster send, and room for
+ * reading rows behind the last of w, where cols is no multiple of 64. */
+static inline int ccc_gemm_rest_B(ccc_gemm_tile t)
 {
-    if (!swap) return 8 * 16 * (bn % 64 ? 32 : 64) * 4;
-    return split > 1 ? 0 : 2 * 16 * (64 * nc * (pair + 1) + 4) * 4;
+    if (!t.swap) return 8 * 16 * (t.bn % 64 ? 32 : 64) * 4;
+    int behind = 64 * ccc_gemm_consumers(t) - t.cols - t.bn;
+    return (t.split - 1) * (t.pair + 1) * (t.bn / 2 / t.split) * ccc_gemm_consumers(t) * 512 + (behind > 0 ? behind * 128 : 0);
 }
-static inline int ccc_gemm_stages(int swap, int bn, int pair, int nc, int split) /* of the ring */
+static inline int ccc_gemm_stages(ccc_gemm_tile t, int per_sm) /* that fit when per_sm blocks share a multiprocessor, each with 1 KB that is the driver's */
 {
-    int fit = (CCC_SHARED_MOST - 1024 - ccc_gemm_epi_B(swap, bn, pair, nc, split)) / (ccc_gemm_stage_B(swap, bn, pair, nc) + 16);
-    return !swap ? 4 : fit < 20 ? fit : 20;
+    int fit = ((CCC_SHARED_MOST + 1024) / per_sm - 1024 - CCC_GEMM_BARRIERS_B - ccc_gemm_rest_B(t)) / (t.blocks * ccc_gemm_block_B(t));
+    return !t.swap ? 4 : fit < CCC_GEMM_MOST_STAGES ? fit : CCC_GEMM_MOST_STAGES;
 }
-static inline int ccc_gemm_shared_B(int swap, int bn, int pair, int nc, int split)
+static inline int ccc_gemm_shared_B(ccc_gemm_tile t)
 {
-    return ccc_gemm_stages(swap, bn, pair, nc, split) * (ccc_gemm_stage_B(swap, bn, pair, nc) + 16) + ccc_gemm_epi_B(swap, bn, pair, nc, split);
+    return CCC_GEMM_BARRIERS_B + t.stages * t.blocks * ccc_gemm_block_B(t) + ccc_gemm_rest_B(t);
 }
 /* Good choices, from measurements on an H100. Width of the normal orientation: the one with the fewer waves' worth of columns */
 static inline int ccc_gemm_width(int T, int N, int pair, int n_sm)
@@ -108,11 +111,33 @@ static inline int ccc_gemm_width(int T, int N, int pair, int n_sm)
     int w256 = (na * ((N + c256 - 1) / c256) + n_sm - 1) / n_sm * 256, w224 = (na * ((N + c224 - 1) / c224) + n_sm - 1) / n_sm * 224;
     return w224 < w256 ? 224 : 256;
 }
-/* Swapped: narrow tiles and a split of K while there are too few tiles for n_sm multiprocessors */
-static inline int ccc_gemm_nc(int N, int n_sm) { return (N + 127) / 128 >= n_sm ? 2 : 1; }
-static inline int ccc_gemm_split(int T, int N, int K, int bn, int n_sm)
+static inline int ccc_gemm_share(int N, int tiles, int least, int most) /* columns of a tile, so that N makes about so many */
 {
-    int units = (N + 63) / 64 * ((T + bn - 1) / bn);
-    return units * 2 <= n_sm && K >= 1024 ? 2 : 1;
+    int cols = (N + 8 * tiles - 1) / (8 * tiles) * 8;
+    return cols < least ? least : cols > most ? most : cols;
+}
+/* The tile for T tokens (of a range of them: the most). by8: N and the output's ld are multiples of 8. whole: no split of K, so that bits do not depend
+ * on the batch. The wide tiles write eight columns at a time; outputs that do not lie so take the widest swapped tile.
+ * Few tokens: memory sets the pace when each multiprocessor has one block and all end together, so tiles are sized to make whole waves of them. Tiles of
+ * less than 48 columns spend their time between stages: then two blocks share the K of a tile, unless K is too short for that to pay. */
+static inline ccc_gemm_tile ccc_gemm_pick(int T, int N, int kb, int pair, int by8, int whole, int n_sm)
+{
+    ccc_gemm_tile t = {0, ccc_gemm_width(T, N, pair, n_sm), pair, 0, 1, 1, 4};
+    t.cols = t.bn / (pair + 1);
+    int wide = (T + CCC_GEMM_ROWS - 1) / CCC_GEMM_ROWS * ((N + t.cols - 1) / t.cols); /* wide tiles: too few leave the device idle */
+    if (T > 128 && by8 && wide * 2 > n_sm) return t;
+    t.swap = 1;
+    for (t.bn = 8; t.bn < T && t.bn < 128;) t.bn *= 2;
+    int most = pair && t.bn == 128 ? 112 : 128, nb = (T + t.bn - 1) / t.bn, row = nb < n_sm ? n_sm / nb : 1; /* row: tiles of all columns in one wave */
+    int waves = (N + most * row - 1) / (most * row);
+    t.cols = ccc_gemm_share(N, waves * row, whole ? 32 : 48, most);
+    int units = (N + t.cols - 1) / t.cols * nb;
+    if (!whole && !pair && kb >= 16 && units * 3 <= n_sm * 2 && (units < 64 || kb > 32)) {
+        t.split = 2;
+        t.cols = ccc_gemm_share(N, row / 2 > 0 ? row / 2 : 1, 64, most);
+    }
+    if (t.cols <= 32 && kb % 2 == 0) t.blocks = 2;
+    t.stages = ccc_gemm_stages(t, 1);
+    return t;
 }
 #endif

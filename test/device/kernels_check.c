@@ -35,7 +35,7 @@ static void ck(CUresult r, const char *what, int line)
 enum { LD = 8192, MAX_T = 4096 };
 typedef struct { char name[80], src[16], specs[128]; int set, width, threads; CUmodule m; CUfunction f; } sample;
 static sample list[512];
-static int n_list, n_sm, failed;
+static int n_list, n_sm, failed, small;
 static char dir[4000];
 
 static int spec(const sample *s, const char *name)
@@ -294,21 +294,28 @@ static launch matvec_launch(const sample *s, const problem *p)
     return (launch){(unsigned)((p->N + cols - 1) / cols), 1, (unsigned)ccc_matvec_shared_B(is_fp8(s) ? p->K / 2 : p->K, spec(s, "TOK"), p->norm, p->pair, sh),
                     {.matvec = {(void *)p->y, (u16 *)p->w, (u16 *)p->x, p->T, p->N, p->K, p->x_ld, p->y_ld, 1e-5f, p->aux}}};
 }
+static ccc_gemm_tile gemm_tile(const sample *s) /* gemm_BN_PAIR_.., gemmt_BN_PAIR_.. */
+{
+    ccc_gemm_tile t = {.swap = !strncmp(s->name, "gemmt", 5), .split = 1, .blocks = 1};
+    sscanf(strchr(s->name, '_'), "_%d_%d", &t.bn, &t.pair);
+    t.cols = t.bn / (t.pair + 1);
+    if (t.swap) t.cols = spec(s, "COLS"), t.split = spec(s, "SPLIT"), t.blocks = spec(s, "BLOCKS");
+    t.stages = ccc_gemm_stages(t, 1);
+    return t;
+}
 static launch gemm_launch(const sample *s, const problem *p)
 {
-    int swap = !strncmp(s->name, "gemmt", 5), bn = atoi(strchr(s->name, '_') + 1), nc = swap ? spec(s, "NC") : 2, split = swap ? spec(s, "SPLIT") : 1;
-    int tok = ccc_gemm_tokens(swap, bn), cols = ccc_gemm_cols(swap, bn, p->pair, nc);
-    int nt = (p->T + tok - 1) / tok, no = (p->N + cols - 1) / cols, units = nt * no, fp8 = is_fp8(s);
-    int block = fp8 ? CCC_GEMM_K_FP8 : CCC_GEMM_K;
-    launch l = {(unsigned)(split > 1 ? units * split : units < n_sm ? units : n_sm), (unsigned)split, (unsigned)ccc_gemm_shared_B(swap, bn, p->pair, nc, split), {.gather = {0}}};
-    l.a.gemm = (gemm_args){.x = encode(fp8, p->x, (uint64_t)p->T + 2, (uint64_t)p->K, (uint64_t)p->x_ld, (unsigned)ccc_gemm_box_x(swap, bn)),
-                           .w = encode(fp8, p->w, (uint64_t)p->N * (uint64_t)(p->pair + 1), (uint64_t)p->K, (uint64_t)p->K, (unsigned)ccc_gemm_box_w(swap, bn, p->pair, nc)),
-                           .y = (void *)p->y, .T = p->T, .N = p->N, .K = p->K, .y_ld = p->y_ld, .na = swap ? no : nt, .nb = swap ? nt : no,
-                           .kb = (p->K + block - 1) / block, .aux = p->aux};
+    ccc_gemm_tile t = gemm_tile(s);
+    int tok = ccc_gemm_tokens(t), nt = (p->T + tok - 1) / tok, no = (p->N + t.cols - 1) / t.cols, units = nt * no, fp8 = is_fp8(s), block = fp8 ? CCC_GEMM_K_FP8 : CCC_GEMM_K;
+    launch l = {(unsigned)(t.split > 1 ? units * t.split : units < n_sm ? units : n_sm), (unsigned)t.split, (unsigned)ccc_gemm_shared_B(t), {.gather = {0}}};
+    l.a.gemm = (gemm_args){.x = encode(fp8, p->x, (uint64_t)p->T + 2, (uint64_t)p->K, (uint64_t)p->x_ld, (unsigned)tok),
+                           .w = encode(fp8, p->w, (uint64_t)p->N * (uint64_t)(p->pair + 1), (uint64_t)p->K, (uint64_t)p->K, (unsigned)t.cols),
+                           .y = (void *)p->y, .T = p->T, .N = p->N, .K = p->K, .y_ld = p->y_ld, .na = t.swap ? no : nt, .nb = t.swap ? nt : no,
+                           .kb = (p->K + block - 1) / block, .stages = t.stages, .aux = p->aux};
     return l;
 }
 static launch any_launch(const sample *s, const problem *p) { return !strcmp(s->src, "matvec") ? matvec_launch(s, p) : gemm_launch(s, p); }
-static int is_pair(const sample *s) { return !strcmp(s->src, "matvec") ? spec(s, "PAIR") : strchr(strchr(s->name, '_') + 1, '_')[1] == '1'; }
+static int is_pair(const sample *s) { return !strcmp(s->src, "matvec") ? spec(s, "PAIR") : gemm_tile(s).pair; }
 
 static void check_product(sample *s, int T, int N, int K, score *sc)
 {
@@ -386,16 +393,18 @@ static void check_matvec(sample *s)
 }
 static void check_gemm(sample *s)
 {
-    static const int tokens[] = {1, 16, 77, 129, 300}, shape[][2] = {{1544, 576}, {256, 128}, {1001, 584}, {640, 4096}};
-    int swap = !strncmp(s->name, "gemmt", 5);
+    static const int large[][3] = {{1, 1544, 576}, {16, 1544, 576}, {77, 1544, 576}, {300, 1544, 576}, {129, 256, 128}, {8, 256, 512}, {1, 1001, 584}, {129, 1001, 584}, {16, 640, 4096}, {300, 640, 4096}, {64, 512, 4096}};
+    static const int small_[][3] = {{1, 131, 584}, {9, 264, 192}, {16, 144, 512}, {71, 200, 512}, {128, 136, 1024}};
+    ccc_gemm_tile t = gemm_tile(s);
     score sc = {0};
-    for (unsigned i = 0; i < sizeof shape / sizeof *shape; i++)
-        for (unsigned j = 0; j < sizeof tokens / sizeof *tokens; j++) {
-            int N = shape[i][0], K = is_fp8(s) ? (shape[i][1] + 15) / 16 * 16 : shape[i][1];
-            if (!swap) N = N / 8 * 8;
-            if (swap && spec(s, "SPLIT") * (is_fp8(s) ? 128 : 64) > K) continue;
-            check_product(s, tokens[j], N, K, &sc);
-        }
+    for (unsigned i = 0; i < (small ? sizeof small_ / sizeof *small_ : sizeof large / sizeof *large); i++) {
+        int T = (small ? small_ : large)[i][0], N = (small ? small_ : large)[i][1], K = (small ? small_ : large)[i][2], kb;
+        if (is_fp8(s)) K = (K + 15) / 16 * 16;
+        kb = is_fp8(s) ? (K + 127) / 128 : (K + 63) / 64;
+        if (!t.swap) N = N / 8 * 8;
+        if (kb < t.split || (t.blocks > 1 && kb % (t.blocks * t.split))) continue;
+        check_product(s, T, N, K, &sc);
+    }
     report(s, &sc, bound(s));
 }
 
@@ -534,6 +543,7 @@ int main(int argc, char **argv)
         check |= !strcmp(argv[i], "check");
         time |= !strcmp(argv[i], "time");
         tune |= !strcmp(argv[i], "tune");
+        small |= !strcmp(argv[i], "small");
     }
     for (int i = 0; check && i < n_list; i++) {
         sample *s = &list[i];

@@ -2,15 +2,12 @@
 # Builds the gather, rows, elt, matvec and gemm templates with sample constants and hooks, the way codegen does: bitcode, constants,
 # hooks, internalise, O3, PTX, ptxas. Prints registers; fails on a spill, local memory, an unresolved symbol or a ptxas remark. Then builds
 # test/device/kernels_check beside the cubins: the program that runs them on a GPU.
-# usage: build.sh [FOLDER, default .carry/kernels] [all|tune]     tune: also the grid of matvec shapes that `kernels_check tune` times
+# usage: build.sh [FOLDER, default .carry/kernels] [all|tune], or build.sh list, which only prints the samples     tune: also the grid of matvec shapes that `kernels_check tune` times
 # needs clang-19, llvm-link-19, opt-19, llc-19, ptxas, and cuda.h for the program (CUDA_HOME, default /usr/local/cuda)
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=${1:-$root/.carry/kernels}
 what=${2:-all}
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-mkdir -p "$out" && rm -f "$out"/*.cubin "$out/list" || exit 1
 clang="clang-19 --target=nvptx64-nvidia-cuda -march=sm_90a -std=c17 -O2 -ffreestanding -nogpulib -fconvergent-functions -ffp-contract=off
     -Xclang -target-feature -Xclang +ptx83 -Xclang -disable-llvm-passes -Wall -Wextra -Werror -emit-llvm -c"
 
@@ -50,8 +47,8 @@ matvec() { # TOK NORM PAIR OUT_F32 ROWS LOADS WARPS SPLIT SET
 gemm() { # BN PAIR OUT_F32 SET
     emit "gemm_$1_$2_$3_s$4" gemm "-DBN=$1 -DPAIR=$2" "OUT_F32=$3" $4 8 384 1
 }
-gemm_t() { # BN PAIR OUT_F32 NC SPLIT SET
-    emit "gemmt_$1_$2_$3_$4_$5_s$6" gemm "-DSWAP=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3 NC=$4 SPLIT=$5" $6 1 $((128 * $4 + 32)) 1
+gemm_t() { # BN PAIR OUT_F32 COLS SPLIT BLOCKS SET
+    emit "gemmt_$1_$2_$3_$4_$5_$6_s$7" gemm "-DSWAP=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3 COLS=$4 SPLIT=$5 BLOCKS=$6" $7 1 $((128 * (($4 + 63) / 64) + 32)) 1
 }
 matvec8() { # the same of FP8
     emit "matvec8_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "-DFP8=1" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8" $9 1 $((32 * $7))
@@ -60,7 +57,7 @@ gemm8() {
     emit "gemm8_$1_$2_$3_s$4" gemm "-DFP8=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3" $4 8 384 1
 }
 gemm8_t() {
-    emit "gemmt8_$1_$2_$3_$4_$5_s$6" gemm "-DFP8=1 -DSWAP=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3 NC=$4 SPLIT=$5" $6 1 $((128 * $4 + 32)) 1
+    emit "gemmt8_$1_$2_$3_$4_$5_$6_s$7" gemm "-DFP8=1 -DSWAP=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3 COLS=$4 SPLIT=$5 BLOCKS=$6" $7 1 $((128 * (($4 + 63) / 64) + 32)) 1
 }
 samples() {
     emit gather gather "" "" 0 8 128
@@ -74,9 +71,10 @@ samples() {
     emit elt_8_1_s0 elt "-DWIDTH=8" "OUT_F32=1" 0 8 256
     emit elt_1_0_s1 elt "-DWIDTH=1" "OUT_F32=0" 1 1 256
     for b in 256 224; do gemm $b 0 0 0; gemm $b 0 0 1; gemm $b 0 1 0; gemm $b 1 0 0; gemm $b 1 0 1; done
-    for b in 16 32 64 128; do
-        gemm_t $b 0 0 2 1 0; gemm_t $b 0 0 1 1 1; gemm_t $b 0 1 2 1 0; gemm_t $b 1 0 1 1 1; gemm_t $b 1 0 2 1 0
-        gemm_t $b 0 0 1 2 0; gemm_t $b 1 0 1 2 1; gemm_t $b 0 0 1 4 0; gemm_t $b 0 0 1 1 0; gemm_t $b 1 0 1 1 0
+    for b in 8 16 32 64 128; do
+        gemm_t $b 0 0 128 1 1 0; gemm_t $b 0 0 64 1 1 1; gemm_t $b 0 1 96 1 2 0; gemm_t $b 1 0 56 1 1 1; gemm_t $b 1 0 112 1 1 0
+        gemm_t $b 0 0 64 2 1 0; [ $b = 128 ] || gemm_t $b 1 0 64 2 1 1; gemm_t $b 0 0 128 4 1 1; gemm_t $b 0 0 40 1 1 0; gemm_t $b 1 0 8 1 1 1
+        gemm_t $b 0 0 96 2 2 1; [ $b = 128 ] || gemm_t $b 1 0 112 4 1 0; gemm_t $b 0 0 8 1 4 0; [ $b = 128 ] || gemm_t $b 0 0 256 1 1 1
     done
     matvec 1 0 0 0 1 4 16 1 0; matvec 1 0 0 0 1 8 4 1 0; matvec 1 0 0 1 2 8 4 1 0; matvec 1 1 0 0 1 4 16 1 1
     matvec 1 1 1 0 1 4 4 1 1;  matvec 1 0 0 0 1 4 16 1 1; matvec 1 0 0 0 1 4 8 8 0; matvec 1 0 1 0 2 2 8 2 0
@@ -88,7 +86,10 @@ samples() {
     matvec 1 1 1 0 2 3 4 1 1; matvec 1 0 0 0 1 2 8 8 1; matvec 1 0 1 0 1 1 8 8 0; matvec 1 0 0 0 1 2 8 4 0; matvec 1 1 0 1 4 3 4 1 1
     emit rows_256_4096_2_s1 rows "" "NT=256 COLS=4096 OUT_F32=2" 1 8 256
     for b in 256 224; do gemm8 $b 0 0 0; gemm8 $b 0 2 1; gemm8 $b 1 2 1; done
-    for b in 16 32 64 128; do gemm8_t $b 0 0 2 1 0; gemm8_t $b 0 1 1 1 0; gemm8_t $b 0 0 1 2 1; gemm8_t $b 1 2 1 1 1; gemm8_t $b 1 0 2 1 0; gemm8_t $b 1 2 1 2 1; done
+    for b in 8 16 32 64 128; do
+        gemm8_t $b 0 0 128 1 1 0; gemm8_t $b 0 1 48 1 2 0; gemm8_t $b 0 0 64 2 1 1; gemm8_t $b 1 2 56 1 1 1; gemm8_t $b 1 0 112 1 1 0
+        [ $b = 128 ] || gemm8_t $b 1 2 64 2 1 1
+    done
     matvec8 1 0 0 0 1 4 4 2 0; matvec8 1 0 0 1 1 4 8 8 0; matvec8 1 1 0 0 1 4 4 2 1; matvec8 1 1 1 2 1 4 4 2 1; matvec8 1 0 0 0 2 4 8 1 1
     matvec8 2 1 0 0 2 2 8 1 1; matvec8 2 1 1 2 2 4 8 1 1; matvec8 2 0 0 0 2 2 8 1 0; matvec8 2 0 0 1 2 4 8 2 0
     if [ "$what" = tune ]; then
@@ -104,6 +105,10 @@ samples() {
     fi
 }
 
+if [ "$out" = list ]; then samples | sort -u; exit; fi
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+mkdir -p "$out" && rm -f "$out"/*.cubin "$out/list" || exit 1
 export -f build
 export clang root tmp out
 samples | sort -u > "$out/list"

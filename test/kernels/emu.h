@@ -1,6 +1,6 @@
 /* The prelude of CUDA templates (cuda/k.h) for a CPU: the same names, so that a template runs without a GPU, thread by thread.
  * Each thread of a block is a fiber. What the lanes of a warp do together (shuffle, vote, mma, ldmatrix) is a meeting: each lane puts its
- * operands down and waits for the other 31. Blocks run one after the other, in order. Asynchronous copies land as late as they may: when
+ * operands down and waits for the other 31. Blocks run one after the other, in order; those of a cluster together. Asynchronous copies land as late as they may: when
  * somebody waits for them; shared memory begins as NaN. So a missing wait or barrier shows, and a deadlock is reported.
  * Not emulated: memory order between blocks, alignment of shared accesses, and the approximations of ex2 and rcp. */
 #ifndef CCC_K_H
@@ -26,15 +26,16 @@ typedef u32 vu2 __attribute__((ext_vector_type(2)));
 typedef u32 vu4 __attribute__((ext_vector_type(4)));
 typedef i32 vi4 __attribute__((ext_vector_type(4)));
 
-enum { EMU_THREADS = 1024, EMU_STACK = 1 << 16, EMU_SHARED = 232448, EMU_COPIES = 512 };
+enum { EMU_THREADS = 2304, EMU_CLUSTER = 4, EMU_STACK = 1 << 16, EMU_SHARED = 232448, EMU_COPIES = 512 };
 typedef struct { u32 in[12]; } emu_slot;
 typedef struct { u32 dst, n, group; const char *src; } emu_copy;
 typedef struct { void *sp; char *stack; int done; u32 meetings, copies, groups; emu_copy copy[EMU_COPIES]; } emu_thread;
 static struct {
-    emu_thread *t; emu_slot slot[EMU_THREADS / 32][2][32]; u32 arrived[EMU_THREADS / 32], met[EMU_THREADS / 32], cta_arrived, cta_met;
-    int n, cur, block[2], grid[2]; long progress; void *main_sp; void (*run)(void);
+    emu_thread *t; emu_slot slot[EMU_THREADS / 32][2][32]; u32 arrived[EMU_THREADS / 32], met[EMU_THREADS / 32], cta_arrived[EMU_CLUSTER], cta_met[EMU_CLUSTER], cluster_arrived, cluster_met;
+    int n, cluster, cur, block[2], grid[2]; long progress; void *main_sp; void (*run)(void);
 } emu;
-static char smem[EMU_SHARED] __attribute__((aligned(1024)));
+static char emu_smem[EMU_CLUSTER][EMU_SHARED] __attribute__((aligned(1024)));
+#define smem emu_smem[emu.cur / emu.n]
 
 __attribute__((naked, noinline)) static void emu_switch(void **save, void *load)
 {
@@ -51,11 +52,14 @@ static void emu_entry(void)
 }
 static void emu_block(void)
 {
-    emu.cta_arrived = emu.cta_met = 0;
+    int threads = emu.n * emu.cluster;
+    emu.cluster_arrived = emu.cluster_met = 0;
+    memset(emu.cta_arrived, 0, sizeof emu.cta_arrived);
+    memset(emu.cta_met, 0, sizeof emu.cta_met);
     memset(emu.arrived, 0, sizeof emu.arrived);
     memset(emu.met, 0, sizeof emu.met);
-    memset(smem, 0xff, sizeof smem);
-    for (int i = 0; i < emu.n; i++) {
+    memset(emu_smem, 0xff, (size_t)emu.cluster * EMU_SHARED);
+    for (int i = 0; i < threads; i++) {
         emu_thread *t = &emu.t[i];
         void **sp = (void **)(t->stack + EMU_STACK - 64);
         *sp = (void *)emu_entry; /* the return address of the first switch; the stack is 16-aligned at a call */
@@ -66,21 +70,23 @@ static void emu_block(void)
     for (int alive = 1; alive;) {
         long before = emu.progress;
         alive = 0;
-        for (emu.cur = 0; emu.cur < emu.n; emu.cur++)
+        for (emu.cur = 0; emu.cur < threads; emu.cur++)
             if (!emu.t[emu.cur].done) { alive = 1; emu_switch(&emu.main_sp, emu.t[emu.cur].sp); }
         if (alive && before == emu.progress) { printf("FAIL deadlock in block %d,%d\n", emu.block[0], emu.block[1]); exit(1); }
     }
 }
-static void emu_grid(int gx, int gy, int threads, void (*run)(void))
+static void emu_clusters(int gx, int gy, int threads, int cluster, void (*run)(void))
 {
+    if (threads % 32 || threads * cluster > EMU_THREADS || cluster > EMU_CLUSTER || gx % cluster) { printf("FAIL a launch of %d threads, cluster %d\n", threads, cluster); exit(1); }
     if (!emu.t) {
         emu.t = calloc(EMU_THREADS, sizeof *emu.t);
         for (int i = 0; i < EMU_THREADS; i++) emu.t[i].stack = aligned_alloc(64, EMU_STACK);
     }
-    emu.n = threads; emu.run = run; emu.grid[0] = gx; emu.grid[1] = gy;
+    emu.n = threads; emu.cluster = cluster; emu.run = run; emu.grid[0] = gx; emu.grid[1] = gy;
     for (emu.block[1] = 0; emu.block[1] < gy; emu.block[1]++)
-        for (emu.block[0] = 0; emu.block[0] < gx; emu.block[0]++) emu_block();
+        for (emu.block[0] = 0; emu.block[0] < gx; emu.block[0] += cluster) emu_block();
 }
+static inline void emu_grid(int gx, int gy, int threads, void (*run)(void)) { emu_clusters(gx, gy, threads, 1, run); }
 /* every lane of the warp puts down n words; what all of them put down */
 static emu_slot *emu_meet(const u32 *in, int n)
 {
@@ -93,9 +99,9 @@ static emu_slot *emu_meet(const u32 *in, int n)
     return emu.slot[w][at & 1];
 }
 
-static i32 tid(void) { return emu.cur; }
+static i32 tid(void) { return emu.cur % emu.n; }
 static i32 lane(void) { return emu.cur % 32; }
-INLINE i32 cta(void) { return emu.block[0]; }
+INLINE i32 cta(void) { return emu.block[0] + emu.cur / emu.n; }
 INLINE i32 cta_y(void) { return emu.block[1]; }
 INLINE i32 ncta(void) { return emu.grid[0]; }
 INLINE i32 imin(i32 a, i32 b) { return a < b ? a : b; }
@@ -119,12 +125,13 @@ INLINE float bf16_f32(u16 u) { return flt((u32)u << 16); }
 INLINE u16 f32_bf16(float v) { u32 u = bits(v); return v != v ? 0x7fff : (u16)((u + 0x7fff + (u >> 16 & 1)) >> 16); }
 INLINE u32 bf16_pack(float lo, float hi) { return (u32)f32_bf16(hi) << 16 | f32_bf16(lo); }
 INLINE float f16_f32(u16 v) { return (float)__builtin_bit_cast(_Float16, v); }
-INLINE u32 e4m3_f16(u16 v)
+INLINE u16 emu_e4m3_f16(u16 v)
 {
     int e = v >> 3 & 15, m = v & 7;
     float f = (v & 127) == 127 ? NAN : e ? ldexpf(8 + m, e - 10) : ldexpf(m, -9);
     return __builtin_bit_cast(u16, (_Float16)(v >> 7 & 1 ? -f : f));
 }
+INLINE u32 e4m3_f16(u16 v) { return (u32)emu_e4m3_f16(v >> 8) << 16 | emu_e4m3_f16(v & 255); }
 INLINE vf8 bf16x8_f32(vu4 u) { return (vf8){bf16_lo(u.x), bf16_hi(u.x), bf16_lo(u.y), bf16_hi(u.y), bf16_lo(u.z), bf16_hi(u.z), bf16_lo(u.w), bf16_hi(u.w)}; }
 INLINE vu4 f32x8_bf16(vf8 v) { return (vu4){bf16_pack(v[0], v[1]), bf16_pack(v[2], v[3]), bf16_pack(v[4], v[5]), bf16_pack(v[6], v[7])}; }
 
@@ -144,10 +151,11 @@ INLINE i32 vote_any(i32 p) { return ballot(p) != 0; }
 INLINE void warp_sync(void) { ballot(0); }
 static void cta_sync(void)
 {
-    u32 at = emu.cta_met;
+    int c = emu.cur / emu.n;
+    u32 at = emu.cta_met[c];
     emu.progress++;
-    if (++emu.cta_arrived == (u32)emu.n) { emu.cta_arrived = 0; emu.cta_met++; }
-    while (emu.cta_met == at) emu_yield();
+    if (++emu.cta_arrived[c] == (u32)emu.n) { emu.cta_arrived[c] = 0; emu.cta_met[c]++; }
+    while (emu.cta_met[c] == at) emu_yield();
 }
 INLINE void dependents_launch(void) {}
 INLINE void grid_wait(void) {}

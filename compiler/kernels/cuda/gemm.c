@@ -1,10 +1,12 @@
 /* y = epilogue(x * w^T) on tensor cores: a persistent, warp-specialised product of tiles. One producer thread lets the TMA unit fill a ring
  * of k blocks (128-byte rows: 64 of K, swizzled) ahead of the consumers; consumer warpgroups run wgmma on it and keep the tile's sums in
- * registers; when a tile is done its sums pass through shared memory, so that hooks and stores see whole pieces of rows.
+ * registers.
  *
  * Two orientations, by which operand is the M of wgmma (64 rows at least): tokens, for many of them, 128 x BN outputs a tile, two
- * consumers; or with SWAP the weights, for few tokens, NC*64 outputs x BN tokens, NC consumers, and SPLIT > 1 CTAs of a cluster sharing
- * the K of one tile. PAIR: w holds two matrices of N rows; a tile computes the same columns of both and the pair hook joins them.
+ * consumers, whose sums pass through shared memory, so that hooks and stores see whole pieces of rows; or with SWAP the weights, for few
+ * tokens, COLS outputs x BN tokens, a consumer for each 64 of COLS, whose sums go out as they lie in registers, and SPLIT > 1 CTAs of a
+ * cluster sharing the K of one tile. PAIR: w holds two matrices of N rows; a tile computes the same columns of both and the pair hook
+ * joins them.
  *
  * FP8: both operands are e4m3, 128 of K in a row of a k block instead of 64; all else, counted in bytes, is the same. The tensor core adds
  * products of e4m3 with fewer bits than f32 has (an error of about 2e-3 at K = 4096, as cuBLAS with fast accumulation).
@@ -27,26 +29,28 @@
 
 SPEC(i32, ccc_OUT_F32);
 #if SWAP
-SPEC(i32, ccc_NC);
+SPEC(i32, ccc_COLS);
 SPEC(i32, ccc_SPLIT);
+SPEC(i32, ccc_BLOCKS);
 typedef float vf;
 #else
-enum { ccc_NC = 2, ccc_SPLIT = 1 };
+enum { ccc_COLS = BN / (PAIR + 1), ccc_SPLIT = 1, ccc_BLOCKS = 1 };
 typedef vf8 vf;
 #endif
 HOOK vf ccc_hook_epilogue(vf v, i32 row, i32 col, const aux_t *aux);
 HOOK vf ccc_hook_pair(vf v, vf v2, i32 row, i32 col, const aux_t *aux);
 
 enum { BK = FP8 ? CCC_GEMM_K_FP8 : CCC_GEMM_K };
-enum { MI = SWAP && PAIR ? 2 : 1, GROUP = 16 }; /* 64-row blocks a consumer; band of the tile order */
-#define A_B (ccc_gemm_stage_B(SWAP, BN, PAIR, ccc_NC) - BN * 128)
-#define STAGE_B ccc_gemm_stage_B(SWAP, BN, PAIR, ccc_NC)
-#define STAGES ccc_gemm_stages(SWAP, BN, PAIR, ccc_NC, ccc_SPLIT)
-#define EPI_AT (saddr(smem) + (u32)(STAGES * STAGE_B))
-#define FULL_AT (EPI_AT + (u32)ccc_gemm_epi_B(SWAP, BN, PAIR, ccc_NC, ccc_SPLIT)) /* barriers: a stage is filled */
-#define EMPTY_AT (FULL_AT + (u32)STAGES * 8)                                         /* a stage has been read */
-#define CONSUMERS (ccc_NC * 128)
-#define COLS ccc_gemm_cols(SWAP, BN, PAIR, ccc_NC)
+enum { MI = SWAP && PAIR ? 2 : 1, GROUP = 16, MAX_BLOCKS = 4 }; /* 64-row blocks a consumer; band of the tile order */
+#define TILE ((ccc_gemm_tile){SWAP, BN, PAIR, ccc_COLS, ccc_SPLIT, ccc_BLOCKS, 0})
+#define CONSUMERS (ccc_gemm_consumers(TILE) * 128)
+#define BLOCK_B ccc_gemm_block_B(TILE)                             /* a k block: rows of A, rows of B */
+#define STAGE_B (BLOCK_B * ccc_BLOCKS)                              /* a stage: BLOCKS of them */
+#define A_B ((SWAP ? ccc_COLS * (PAIR + 1) : CCC_GEMM_ROWS) * 128)
+#define FULL(s) (saddr(smem) + (u32)(s) * 16)                      /* barriers: the stage is filled */
+#define EMPTY(s) (FULL(s) + 8)                                     /* it has been read */
+#define RING (saddr(smem) + CCC_GEMM_BARRIERS_B)
+#define BEHIND_RING (RING + (u32)(a->stages * STAGE_B))
 
 /* ---- tile order: within a band of GROUP tiles of direction a, a changes fastest: what a wave reads stays in L2 */
 typedef struct { i32 a, b; } tile;
@@ -59,83 +63,93 @@ INLINE tile tile_of(i32 u, i32 na, i32 nb)
 /* ---- producer -------------------------------------------------------------------------------------------------------------- */
 INLINE void load_w(const gemm_args *a, tile t, i32 k, u32 stage, u32 bar)
 {
-    i32 col = (SWAP ? t.a : t.b) * COLS, box = ccc_gemm_box_w(SWAP, BN, PAIR, ccc_NC);
-    u32 to = stage + (SWAP ? 0 : (u32)A_B);
-    tmap_load_2d(to, &a->w, k * BK, col, bar);
-    if (PAIR) tmap_load_2d(to + (u32)box * 128, &a->w, k * BK, a->N + col, bar);
+    i32 col = (SWAP ? t.a : t.b) * ccc_COLS;
+    UNROLL for (i32 i = 0; i < MAX_BLOCKS; i++) {
+        if (i >= ccc_BLOCKS) break;
+        u32 to = stage + (u32)(i * BLOCK_B) + (SWAP ? 0 : (u32)A_B);
+        tmap_load_2d(to, &a->w, (k + i) * BK, col, bar);
+        if (PAIR) tmap_load_2d(to + (u32)(ccc_COLS * 128), &a->w, (k + i) * BK, a->N + col, bar);
+    }
 }
 INLINE void load_x(const gemm_args *a, tile t, i32 k, u32 stage, u32 bar)
 {
-    i32 row = (SWAP ? t.b : t.a) * ccc_gemm_tokens(SWAP, BN);
-    tmap_load_2d(stage + (SWAP ? (u32)A_B : 0), &a->x, k * BK, row, bar);
+    i32 row = (SWAP ? t.b : t.a) * ccc_gemm_tokens(TILE);
+    UNROLL for (i32 i = 0; i < MAX_BLOCKS; i++)
+        if (i < ccc_BLOCKS) tmap_load_2d(stage + (u32)(i * BLOCK_B) + (SWAP ? (u32)A_B : 0), &a->x, (k + i) * BK, row, bar);
 }
 
 INLINE void produce(const gemm_args *a, i32 unit0, i32 n_units, i32 step, i32 k0, i32 k1)
 {
-    u32 ring = saddr(smem), s = 0, phase = 1;
-    i32 early = unit0 < n_units ? imin(k1 - k0, STAGES) : 0;
+    u32 s = 0, phase = 1;
+    i32 early = unit0 < n_units ? imin((k1 - k0) / ccc_BLOCKS, a->stages) : 0;
     tmap_prefetch(&a->x);
     tmap_prefetch(&a->w);
     dependents_launch();
     for (i32 i = 0; i < early; i++) { /* the ring is empty: nothing to wait for */
-        bar_expect(FULL_AT + 8 * (u32)i, (u32)STAGE_B);
-        load_w(a, tile_of(unit0, a->na, a->nb), k0 + i, ring + (u32)(i * STAGE_B), FULL_AT + 8 * (u32)i);
+        bar_expect(FULL(i), (u32)STAGE_B);
+        load_w(a, tile_of(unit0, a->na, a->nb), k0 + i * ccc_BLOCKS, RING + (u32)(i * STAGE_B), FULL(i));
     }
     grid_wait();
     for (i32 u = unit0; u < n_units; u += step) {
         tile t = tile_of(u, a->na, a->nb);
-        for (i32 k = k0; k < k1; k++) {
-            u32 stage = ring + s * (u32)STAGE_B, bar = FULL_AT + 8 * s;
+        for (i32 k = k0; k < k1; k += ccc_BLOCKS) {
+            u32 stage = RING + s * (u32)STAGE_B;
             if (early > 0) {
                 early--;
             } else {
-                bar_wait(EMPTY_AT + 8 * s, phase);
-                bar_expect(bar, (u32)STAGE_B);
-                load_w(a, t, k, stage, bar);
+                bar_wait(EMPTY(s), phase);
+                bar_expect(FULL(s), (u32)STAGE_B);
+                load_w(a, t, k, stage, FULL(s));
             }
-            load_x(a, t, k, stage, bar);
-            if (++s == (u32)STAGES) s = 0, phase ^= 1;
+            load_x(a, t, k, stage, FULL(s));
+            if (++s == (u32)a->stages) s = 0, phase ^= 1;
         }
     }
 }
 
 /* ---- consumers: the sums of one tile ------------------------------------------------------------------------------------------- */
-typedef struct { u32 s, phase, prev; } ring_pos;
+typedef struct { u32 s, phase, prev, stages; } ring_pos;
 INLINE void release(u32 s)
 {
-    if (lane() == 0) bar_arrive(EMPTY_AT + 8 * s);
+    if (lane() == 0) bar_arrive(EMPTY(s));
 }
-INLINE void k_block(float d[MI][BN / 2], ring_pos *at, i32 wg, i32 first)
+/* Consumer wg has rows wg*64 .. of A; with SWAP and PAIR of both matrices. Rows behind A's last are read, too: what they give is not kept. */
+INLINE void stage_sums(float d[MI][BN / 2], ring_pos *at, i32 wg, i32 first)
 {
-    u32 stage = saddr(smem) + at->s * (u32)STAGE_B, a = stage + (u32)wg * 8192, b = stage + (u32)A_B;
-    bar_wait(FULL_AT + 8 * at->s, at->phase);
+    u32 stage = RING + at->s * (u32)STAGE_B;
+    bar_wait(FULL(at->s), at->phase);
     mma_fence();
-    UNROLL for (u32 q = 0; q < 4; q++)
+    UNROLL for (u32 i = 0; i < MAX_BLOCKS * 4; i++)
         UNROLL for (i32 m = 0; m < MI; m++) {
-            u64 da = mma_desc(a + (u32)(m * ccc_NC) * 8192) + 2 * q, db = mma_desc(b) + 2 * q;
-            if (first && q == 0) mma_first(d[m], da, db);
+            if (i >= (u32)ccc_BLOCKS * 4) break;
+            u32 block = stage + i / 4 * (u32)BLOCK_B;
+            u64 da = mma_desc(block + (u32)(m * ccc_COLS + wg * 64) * 128) + 2 * (i & 3), db = mma_desc(block + (u32)A_B) + 2 * (i & 3);
+            if (first && i == 0) mma_first(d[m], da, db);
             else mma_acc(d[m], da, db);
         }
     mma_commit();
     if (!first) {
         mma_one_left();
-        release(at->prev); /* the k block before has been read */
+        release(at->prev); /* the stage before has been read */
     }
     at->prev = at->s;
-    if (++at->s == (u32)STAGES) at->s = 0, at->phase ^= 1;
+    if (++at->s == at->stages) at->s = 0, at->phase ^= 1;
 }
-INLINE void multiply(float d[MI][BN / 2], ring_pos *at, i32 wg, i32 n_k)
+INLINE void multiply(float d[MI][BN / 2], ring_pos *at, i32 wg, i32 n_stages)
 {
-    k_block(d, at, wg, 1);
-    for (i32 k = 1; k < n_k; k++) k_block(d, at, wg, 0);
+    stage_sums(d, at, wg, 1);
+    for (i32 k = 1; k < n_stages; k++) stage_sums(d, at, wg, 0);
     UNROLL for (i32 m = 0; m < MI; m++) mma_settle(d[m]);
     release(at->prev);
 }
 
-/* ---- epilogue -------------------------------------------------------------------------------------------------------------------- */
-INLINE void put(const gemm_args *a, vf v, vf v2, i32 row, i32 col)
+/* ---- epilogue: hooks first, then stores, for several outputs at a time, so that the hooks' loads overlap ---------------------- */
+INLINE vf hooked(const gemm_args *a, vf v, vf v2, i32 row, i32 col)
 {
-    vf y = PAIR ? ccc_hook_pair(v, v2, row, col, &a->aux) : ccc_hook_epilogue(v, row, col, &a->aux);
+    return PAIR ? ccc_hook_pair(v, v2, row, col, &a->aux) : ccc_hook_epilogue(v, row, col, &a->aux);
+}
+INLINE void store(const gemm_args *a, vf y, i32 row, i32 col)
+{
     i64 at = (i64)row * a->y_ld + col;
 #if SWAP
     OUT_STORE(1, a->y, at, y);
@@ -167,9 +181,9 @@ INLINE void box_write(u32 box, const float *d, i32 chunk)
 }
 INLINE void finish(const gemm_args *a, float d[MI][BN / 2], tile t, i32 wg)
 {
-    i32 warp = uniform(tid() >> 5), row0 = t.a * CCC_GEMM_ROWS + wg * 64 + (warp & 3) * 16, col0 = t.b * COLS;
-    u32 box = EPI_AT + (u32)(warp * 16 * CW) * 4;
-    i32 inside = row0 + 16 <= a->T && col0 + COLS <= a->N; /* then without a branch for each piece: loads of hooks overlap */
+    i32 warp = uniform(tid() >> 5), row0 = t.a * CCC_GEMM_ROWS + wg * 64 + (warp & 3) * 16, col0 = t.b * ccc_COLS;
+    u32 box = BEHIND_RING + (u32)(warp * 16 * CW) * 4;
+    i32 inside = row0 + 16 <= a->T && col0 + ccc_COLS <= a->N; /* then without a branch for each piece: loads of hooks overlap */
     UNROLL for (i32 c = 0; c < BN / CW; c++) {
         warp_sync();
         box_write(box, d[0], c);
@@ -180,91 +194,99 @@ INLINE void finish(const gemm_args *a, float d[MI][BN / 2], tile t, i32 wg)
             v[i] = v2[i] = box_read(box, r, 2 * q);
             if (PAIR) v2[i] = box_read(box, r, CC / 4 + 2 * q);
         }
-#define PUT_ALL(cond)                                                                                                     \
-    UNROLL for (i32 i = 0; i < TURNS; i++) {                                                                              \
-        i32 row = row0 + (i * 32 + lane()) / PER_ROW, col = col0 + c * CC + lane() % PER_ROW * 8;                         \
-        if (cond) put(a, v[i], v2[i], row, col);                                                                          \
-    }
+#define ROW(i) (row0 + ((i) * 32 + lane()) / PER_ROW)
+        i32 col = col0 + c * CC + lane() % PER_ROW * 8;
         if (inside) {
-            PUT_ALL(1)
+            UNROLL for (i32 i = 0; i < TURNS; i++) v[i] = hooked(a, v[i], v2[i], ROW(i), col);
+            UNROLL for (i32 i = 0; i < TURNS; i++) store(a, v[i], ROW(i), col);
         } else {
-            PUT_ALL(row < a->T && col < a->N)
+            UNROLL for (i32 i = 0; i < TURNS; i++)
+                if (ROW(i) < a->T && col < a->N) store(a, hooked(a, v[i], v2[i], ROW(i), col), ROW(i), col);
         }
     }
 }
 #else
-enum { CHUNK = 16 }; /* tokens that pass through shared memory at a time */
-/* One CTA has the tile's sums: consumers exchange them 16 tokens at a time, in two buffers in turn, so that a warp then has 32
- * neighbouring columns of one token. `flip` says which buffer is next, across tiles. */
-INLINE void finish(const gemm_args *a, float d[MI][BN / 2], tile t, i32 wg, u32 *flip)
+/* Sums go out as the threads have them (wgmma.h): sum i of a thread is of token i/4*8 + i%2 and output column i/2%2*8, counted from the
+ * thread's first. A thread has `n` of them in v, from i0 on; TURN go out at a time. */
+enum { TURN = MI * BN > 128 ? 8 : 16 };
+INLINE void finish(const gemm_args *a, float v[MI][BN / 2], tile t, i32 wg, i32 i0, i32 n)
 {
-    i32 outs = 64 * ccc_NC, pitch = MI * outs + 4, r0 = wg * 64 + (tid() >> 5 & 3) * 16 + lane() / 4;
-    UNROLL for (i32 c = 0; c < BN / CHUNK; c++) {
-        u32 buf = EPI_AT + (*flip ^= 1) * (u32)(CHUNK * pitch) * 4;
-        UNROLL for (i32 m = 0; m < MI; m++)
-            UNROLL for (i32 i = 0; i < CHUNK / 2; i++) {
-                i32 tok = i / 4 * 8 + (lane() & 3) * 2 + (i & 1), r = r0 + m * outs + (i >> 1 & 1) * 8;
-                sts4_f(buf + (u32)(tok * pitch + r) * 4, d[m][c * (CHUNK / 2) + i]);
-            }
-        NAMED_SYNC(1, CONSUMERS);
-        UNROLL for (i32 i = 0; i < CHUNK / 2; i++) {
-            i32 n = i * CONSUMERS + tid(), tok = n / outs, r = n % outs, row = t.b * BN + c * CHUNK + tok, col = t.a * outs + r;
-            u32 at = buf + (u32)(tok * pitch + r) * 4;
-            if (row < a->T && col < a->N) put(a, lds4_f(at), PAIR ? lds4_f(at + (u32)outs * 4) : 0, row, col);
+    i32 r = wg * 64 + (tid() >> 5 & 3) * 16 + lane() / 4, last = r - lane() / 4 + 15, col = t.a * ccc_COLS + r, row = t.b * BN + (lane() & 3) * 2;
+    i32 whole = last < ccc_COLS && last + t.a * ccc_COLS < a->N;
+    NO_UNROLL for (i32 at = 0; at < n; at += TURN) {
+        i32 i = n < 4 ? i0 + at : (i0 + at) / 4 * 4;
+#define ROW(k) (row + (i + (k)) / 4 * 8 + ((i + (k)) & 1))
+#define COL(k) (col + ((i + (k)) >> 1 & 1) * 8)
+        if (whole && t.b * BN + (i + imin(n, TURN) - 1) / 4 * 8 + 8 <= a->T) {
+            float y[TURN];
+            UNROLL for (i32 k = 0; k < TURN; k++)
+                if (k < n) y[k] = hooked(a, v[0][k], v[MI - 1][k], ROW(k), COL(k));
+            UNROLL for (i32 k = 0; k < TURN; k++)
+                if (k < n) store(a, y[k], ROW(k), COL(k));
+        } else {
+            UNROLL for (i32 k = 0; k < TURN; k++)
+                if (k < n && COL(k) < imin(a->N, (t.a + 1) * ccc_COLS) && ROW(k) < a->T) store(a, hooked(a, v[0][k], v[MI - 1][k], ROW(k), COL(k)), ROW(k), COL(k));
         }
+        UNROLL for (i32 m = 0; m < MI; m++)
+            UNROLL for (i32 k = TURN; k < BN / 2; k++) v[m][k - TURN] = v[m][k];
     }
 }
 
-/* SPLIT CTAs have parts of the tile's sums: its columns are dealt out to them, each gets all parts of its columns over the cluster's
- * shared memory, where the ring was, and adds them in the order of K. */
-INLINE void split_send(float d[MI][BN / 2], i32 wg, i32 rank)
+/* SPLIT CTAs of a cluster have parts of the tile's sums. The sums of each thread are dealt out to them: each CTA gets the others' parts of
+ * its own through shared memory behind the ring, and adds all in the order of K. */
+#define PART (BN / 2 / ccc_SPLIT)
+INLINE u32 part_at(const gemm_args *a, i32 from, i32 to, i32 m, i32 k)
 {
-    i32 outs = 64 * ccc_NC / ccc_SPLIT, pitch = MI * outs + 4;
-    UNROLL for (i32 m = 0; m < MI; m++)
-        UNROLL for (i32 h = 0; h < 2; h++) {
-            i32 r = wg * 64 + (tid() >> 5 & 3) * 16 + lane() / 4 + 8 * h;
-            u32 at = map_shared(saddr(smem) + (u32)((rank * BN + (lane() & 3) * 2) * pitch + m * outs + r % outs) * 4, r / outs);
-            UNROLL for (i32 j = 0; j < BN / 8; j++)
-                UNROLL for (i32 c = 0; c < 2; c++) st_cluster_f(at + (u32)((8 * j + c) * pitch) * 4, d[m][4 * j + 2 * h + c]);
-        }
+    i32 slot = from < to ? from : from - 1;
+    return BEHIND_RING + (u32)(((slot * MI + m) * PART + k) * CONSUMERS + tid()) * 4;
 }
-INLINE void split_finish(const gemm_args *a, tile t, i32 rank)
+INLINE void share(const gemm_args *a, float d[MI][BN / 2], tile t, i32 wg)
 {
-    i32 outs = 64 * ccc_NC / ccc_SPLIT, pitch = MI * outs + 4;
-    for (i32 n = tid(); n < BN * outs; n += CONSUMERS + 32) {
-        i32 tok = n / outs, r = n % outs, row = t.b * BN + tok, col = (t.a * ccc_SPLIT + rank) * outs + r;
-        if (row >= a->T || col >= a->N) continue;
-        float v = 0, v2 = 0;
-        UNROLL for (i32 p = 0; p < 4; p++)
-            if (p < ccc_SPLIT) {
-                u32 at = saddr(smem) + (u32)((p * BN + tok) * pitch + r) * 4;
-                v += lds4_f(at);
-                if (PAIR) v2 += lds4_f(at + (u32)outs * 4);
-            }
-        put(a, v, v2, row, col);
+    i32 rank = cluster_rank();
+    float own[MI][BN / 2], v[MI][BN / 2];
+#define EACH_SUM                                                                                                          \
+    UNROLL for (i32 m = 0; m < MI; m++)                                                                                   \
+        UNROLL for (i32 k = 0; k < BN / 2; k++)                                                                           \
+            if (k < PART)
+    cluster_wait(); /* all CTAs of the cluster have started */
+    UNROLL for (i32 p = 0; p < CCC_GEMM_MOST_SPLIT; p++) {
+        if (p >= ccc_SPLIT) break;
+        if (p == rank) {
+            EACH_SUM own[m][k] = d[m][p * PART + k];
+        } else {
+            EACH_SUM st_cluster_f(map_shared(part_at(a, rank, p, m, k), p), d[m][p * PART + k]);
+        }
     }
+    cluster_arrive();
+    cluster_wait();
+    UNROLL for (i32 p = 0; p < CCC_GEMM_MOST_SPLIT; p++) {
+        if (p >= ccc_SPLIT) break;
+        float part[MI][BN / 2];
+        if (p == rank) {
+            EACH_SUM part[m][k] = own[m][k];
+        } else {
+            EACH_SUM part[m][k] = lds4_f(part_at(a, p, rank, m, k));
+        }
+        EACH_SUM v[m][k] = p ? v[m][k] + part[m][k] : part[m][k];
+    }
+    finish(a, v, t, wg, rank * PART, PART);
 }
 #endif
 
 /* ---- a block ---------------------------------------------------------------------------------------------------------------------- */
-INLINE void consume(const gemm_args *a, i32 unit0, i32 n_units, i32 step, i32 n_k, i32 wg)
+INLINE void consume(const gemm_args *a, i32 unit0, i32 n_units, i32 step, i32 n_stages, i32 wg)
 {
-    ring_pos at = {0, 0, 0};
-    u32 flip = 0;
-    (void)flip;
+    ring_pos at = {0, 0, 0, (u32)a->stages};
     grid_wait();
     for (i32 u = unit0; u < n_units; u += step) {
+        tile t = tile_of(u, a->na, a->nb);
         float d[MI][BN / 2];
-        multiply(d, &at, wg, n_k);
+        multiply(d, &at, wg, n_stages);
 #if SWAP
-        if (ccc_SPLIT > 1) {
-            cluster_sync(); /* with that of the producer below: no CTA reads its ring any more */
-            split_send(d, wg, cluster_rank());
-        } else {
-            finish(a, d, tile_of(u, a->na, a->nb), wg, &flip);
-        }
+        if (ccc_SPLIT > 1) share(a, d, t, wg); /* one tile a cluster */
+        else finish(a, d, t, wg, 0, BN / 2);
 #else
-        finish(a, d, tile_of(u, a->na, a->nb), wg);
+        finish(a, d, t, wg);
 #endif
     }
 }
@@ -275,33 +297,28 @@ KERNEL ccc_kernel(gemm_args a)
     i32 unit0 = cta() / ccc_SPLIT, step = ncta() / ccc_SPLIT, n_units = a.na * a.nb;
     i32 k0 = a.kb * rank / ccc_SPLIT, k1 = a.kb * (rank + 1) / ccc_SPLIT;
     if (tid() == 0) {
-        for (u32 i = 0; i < (u32)STAGES; i++) {
-            bar_init(FULL_AT + 8 * i, 1);
-            bar_init(EMPTY_AT + 8 * i, ccc_NC * 4);
+        for (i32 i = 0; i < a.stages; i++) {
+            bar_init(FULL(i), 1);
+            bar_init(EMPTY(i), (u32)CONSUMERS / 32);
         }
         bar_init_fence();
     }
+    if (ccc_SPLIT > 1) cluster_arrive();
     cta_sync();
-    if (wg == ccc_NC) {
+    if (wg == CONSUMERS / 128) {
 #if !SWAP
         REGS_DOWN(24);
 #endif
         if (tid() == CONSUMERS) produce(&a, unit0, n_units, step, k0, k1);
-        if (ccc_SPLIT > 1 && unit0 < n_units) {
+        if (ccc_SPLIT > 1) {
             warp_sync();
-            grid_wait();
-            cluster_sync();
+            cluster_wait();
+            cluster_arrive();
         }
     } else {
 #if !SWAP
         REGS_UP(240);
 #endif
-        consume(&a, unit0, n_units, step, k1 - k0, wg);
+        consume(&a, unit0, n_units, step, (k1 - k0) / ccc_BLOCKS, wg);
     }
-#if SWAP
-    if (ccc_SPLIT > 1) { /* one tile a cluster */
-        cluster_sync();
-        if (unit0 < n_units) split_finish(&a, tile_of(unit0, a.na, a.nb), rank);
-    }
-#endif
 }

@@ -195,7 +195,8 @@ INLINE void fence_async(void) { ASM("fence.proxy.async.shared::cta;" ::: "memory
 INLINE i32 cluster_rank(void) { i32 r; ASM("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
 INLINE u32 map_shared(u32 a, i32 rank) { u32 r; PURE_ASM("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(rank)); return r; }
 INLINE void st_cluster_f(u32 a, float v) { ASM("st.shared::cluster.f32 [%0], %1;" :: "r"(a), "f"(v) : "memory"); }
-INLINE void cluster_sync(void) { ASM("barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory"); }
+INLINE void cluster_arrive(void) { ASM("barrier.cluster.arrive.release;" ::: "memory"); }
+INLINE void cluster_wait(void) { ASM("barrier.cluster.wait.acquire;" ::: "memory"); } /* for all threads of all CTAs that have not exited */
 #define REGS_DOWN(n) ASM("setmaxnreg.dec.sync.aligned.u32 " STR(n) ";") /* of a warpgroup; the block has 3, and minctasm is 1 */
 #define REGS_UP(n) ASM("setmaxnreg.inc.sync.aligned.u32 " STR(n) ";")
 

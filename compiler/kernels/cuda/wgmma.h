@@ -4,12 +4,13 @@
  *
  * Accumulators are "+f" operands of every product and of the wait: LLVM then cannot copy or spill one that the hardware still writes.
  * The first product of a tile has outputs only and a false scale, so nothing clears them. Between the first product and mma_settle
- * nothing may touch them. BN: a multiple of 16 up to 256, a literal, so that its operand list can be pasted together. */
+ * nothing may touch them. BN: 8, or a multiple of 16 up to 256, a literal, so that its operand list can be pasted together. */
 #ifndef CCC_WGMMA_H
 #define CCC_WGMMA_H
 #include "k.h"
 
-#define WG_R16 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define WG_R8 "%0,%1,%2,%3"
+#define WG_R16 WG_R8 ",%4,%5,%6,%7"
 #define WG_R32 WG_R16 ",%8,%9,%10,%11,%12,%13,%14,%15"
 #define WG_R48 WG_R32 ",%16,%17,%18,%19,%20,%21,%22,%23"
 #define WG_R64 WG_R48 ",%24,%25,%26,%27,%28,%29,%30,%31"
@@ -25,23 +26,25 @@
 #define WG_R224 WG_R208 ",%104,%105,%106,%107,%108,%109,%110,%111"
 #define WG_R240 WG_R224 ",%112,%113,%114,%115,%116,%117,%118,%119"
 #define WG_R256 WG_R240 ",%120,%121,%122,%123,%124,%125,%126,%127"
-#define WG_V8(c, d, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])
-#define WG_V16(c, d) WG_V8(c, d, 0)
-#define WG_V32(c, d) WG_V16(c, d), WG_V8(c, d, 8)
-#define WG_V48(c, d) WG_V32(c, d), WG_V8(c, d, 16)
-#define WG_V64(c, d) WG_V48(c, d), WG_V8(c, d, 24)
-#define WG_V80(c, d) WG_V64(c, d), WG_V8(c, d, 32)
-#define WG_V96(c, d) WG_V80(c, d), WG_V8(c, d, 40)
-#define WG_V112(c, d) WG_V96(c, d), WG_V8(c, d, 48)
-#define WG_V128(c, d) WG_V112(c, d), WG_V8(c, d, 56)
-#define WG_V144(c, d) WG_V128(c, d), WG_V8(c, d, 64)
-#define WG_V160(c, d) WG_V144(c, d), WG_V8(c, d, 72)
-#define WG_V176(c, d) WG_V160(c, d), WG_V8(c, d, 80)
-#define WG_V192(c, d) WG_V176(c, d), WG_V8(c, d, 88)
-#define WG_V208(c, d) WG_V192(c, d), WG_V8(c, d, 96)
-#define WG_V224(c, d) WG_V208(c, d), WG_V8(c, d, 104)
-#define WG_V240(c, d) WG_V224(c, d), WG_V8(c, d, 112)
-#define WG_V256(c, d) WG_V240(c, d), WG_V8(c, d, 120)
+#define WG_D4(c, d, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3])
+#define WG_D8(c, d, i) WG_D4(c, d, i), WG_D4(c, d, i + 4)
+#define WG_V8(c, d) WG_D4(c, d, 0)
+#define WG_V16(c, d) WG_D8(c, d, 0)
+#define WG_V32(c, d) WG_V16(c, d), WG_D8(c, d, 8)
+#define WG_V48(c, d) WG_V32(c, d), WG_D8(c, d, 16)
+#define WG_V64(c, d) WG_V48(c, d), WG_D8(c, d, 24)
+#define WG_V80(c, d) WG_V64(c, d), WG_D8(c, d, 32)
+#define WG_V96(c, d) WG_V80(c, d), WG_D8(c, d, 40)
+#define WG_V112(c, d) WG_V96(c, d), WG_D8(c, d, 48)
+#define WG_V128(c, d) WG_V112(c, d), WG_D8(c, d, 56)
+#define WG_V144(c, d) WG_V128(c, d), WG_D8(c, d, 64)
+#define WG_V160(c, d) WG_V144(c, d), WG_D8(c, d, 72)
+#define WG_V176(c, d) WG_V160(c, d), WG_D8(c, d, 80)
+#define WG_V192(c, d) WG_V176(c, d), WG_D8(c, d, 88)
+#define WG_V208(c, d) WG_V192(c, d), WG_D8(c, d, 96)
+#define WG_V224(c, d) WG_V208(c, d), WG_D8(c, d, 104)
+#define WG_V240(c, d) WG_V224(c, d), WG_D8(c, d, 112)
+#define WG_V256(c, d) WG_V240(c, d), WG_D8(c, d, 120)
 #if FP8
 #define WG_MMA "wgmma.mma_async.sync.aligned.m64n" STR(BN) "k32.f32.e4m3.e4m3 {" CAT(WG_R, BN) "}, %[a], %[b], p, 1, 1;"
 #else

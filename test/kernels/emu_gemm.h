@@ -1,0 +1,135 @@
+/* What gemm.c needs beyond emu.h, and some names of k.h that hooks.h uses: boxes of tensor maps, clusters, and wgmma, whose products are made as late as they may be: when a thread
+ * waits for them. So a stage that is released too early shows. */
+#include "emu.h"
+#define CCC_WGMMA_H
+#define REGS_DOWN(n) (void)0
+#define REGS_UP(n) (void)0
+#define HOOK
+#ifdef FP8
+enum { EMU_BK = 128 };
+#else
+enum { EMU_BK = 64 };
+#endif
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+typedef float vf1;
+
+/* ---- what hooks need */
+INLINE u16 f32_f16(float v) { return __builtin_bit_cast(u16, (_Float16)v); }
+INLINE float emu_e4m3(u32 v) { return f16_f32(emu_e4m3_f16((u16)v)); }
+static u16 emu_e4m3_of(float v) /* nearest, ties to even, the largest for what is larger */
+{
+    u16 best = 0;
+    for (u32 i = 1; i < 127; i++) {
+        float d = fabsf(emu_e4m3(i) - fabsf(v)), b = fabsf(emu_e4m3(best) - fabsf(v));
+        if (d < b || (d == b && i % 2 == 0)) best = (u16)i;
+    }
+    return (u16)(v != v ? 0x7f : best | (signbit(v) ? 0x80 : 0));
+}
+INLINE u16 e4m3_pack(float lo, float hi) { return (u16)(emu_e4m3_of(hi) << 8 | emu_e4m3_of(lo)); }
+INLINE vu2 f32x8_e4m3(vf8 v)
+{
+    return (vu2){e4m3_pack(v[0], v[1]) | (u32)e4m3_pack(v[2], v[3]) << 16, e4m3_pack(v[4], v[5]) | (u32)e4m3_pack(v[6], v[7]) << 16};
+}
+INLINE vf8 e4m3x8_f32(vu2 u)
+{
+    vf8 r;
+    for (int i = 0; i < 8; i++) r[i] = emu_e4m3((i < 4 ? u.x : u.y) >> (i % 4 * 8) & 255);
+    return r;
+}
+INLINE float f16_lo(u32 u) { return f16_f32((u16)u); }
+INLINE float f16_hi(u32 u) { return f16_f32((u16)(u >> 16)); }
+INLINE void prefetch_l2(const void *p) { (void)p; }
+INLINE u16 e5m2_pack(float lo, float hi) { (void)lo, (void)hi; return 0; }
+INLINE u32 e5m2_f16(u16 v) { (void)v; return 0; }
+INLINE float div_full(float x, float y) { return x / y; }
+INLINE float rsqrt_approx(float x) { return 1.0f / sqrtf(x); }
+INLINE u16 ldc1(const void *p) { return *(const u8 *)p; }
+INLINE u16 ldc2(const void *p) { return *(const u16 *)p; }
+INLINE u32 ldc4(const void *p) { return *(const u32 *)p; }
+INLINE vu2 ldc8(const void *p) { return *(const vu2 *)p; }
+INLINE vu4 ldc16(const void *p) { return ld16(p); }
+INLINE float lg2(float x) { return log2f(x); }
+INLINE float sqrt_rn(float x) { return sqrtf(x); }
+INLINE float div_rn(float x, float y) { return x / y; }
+
+/* ---- shared memory, barriers, clusters */
+INLINE vf4 lds16_f(u32 a) { return *(vf4 *)emu_shared(a, 16); }
+INLINE float lds4_f(u32 a) { return *(float *)emu_shared(a, 4); }
+INLINE void sts8_f(u32 a, float x, float y) { float *p = (float *)emu_shared(a, 8); p[0] = x; p[1] = y; }
+INLINE void bar_wait(u32 b, u32 parity) { while (!bar_try(b, parity)) {} }
+INLINE i32 cluster_rank(void) { return emu.cur / emu.n; }
+enum { EMU_MAPPED = 1 << 20 }; /* a mapped address: 1 + rank in the upper bits */
+INLINE u32 map_shared(u32 a, i32 rank) { return a + (u32)(rank + 1) * EMU_MAPPED; }
+static void st_cluster_f(u32 a, float v)
+{
+    u32 rank = a / EMU_MAPPED - 1, at = a % EMU_MAPPED;
+    if (!emu.cluster_met) { printf("FAIL shared memory of a block that may not have started\n"); exit(1); }
+    if (rank >= (u32)emu.cluster || at + 4 > EMU_SHARED) { printf("FAIL shared address of another block\n"); exit(1); }
+    memcpy(emu_smem[rank] + at, &v, 4);
+}
+static u32 emu_cluster_phase[EMU_THREADS];
+INLINE void cluster_arrive(void)
+{
+    emu_cluster_phase[emu.cur] = emu.cluster_met;
+    emu.progress++;
+    if (++emu.cluster_arrived == (u32)(emu.n * emu.cluster)) { emu.cluster_arrived = 0; emu.cluster_met++; }
+}
+INLINE void cluster_wait(void) { while (emu.cluster_met == emu_cluster_phase[emu.cur]) emu_yield(); }
+
+/* ---- tensor maps: what emu_cuda.c's cuTensorMapEncodeTiled writes; columns in bytes */
+typedef struct { const char *base; u64 cols, rows, ld; u32 box_cols, box_rows; } emu_tmap;
+INLINE u32 emu_swizzle(u32 a) { return a ^ (a >> 7 & 7) << 4; }
+INLINE void tmap_prefetch(const tmap_t *m) { (void)m; }
+static void tmap_load_2d(u32 dst, const tmap_t *map, i32 x, i32 y, u32 bar)
+{
+    emu_tmap m;
+    memcpy(&m, map, sizeof m);
+    if (dst % 1024 || m.box_cols != 128 || m.box_rows % 8) { printf("FAIL a box of %u bytes x %u to %u\n", m.box_cols, m.box_rows, dst); exit(1); }
+    for (u32 r = 0; r < m.box_rows; r++)
+        for (u32 c = 0; c < 128; c++) {
+            u64 row = (u64)y + r, col = (u64)x * 128 / EMU_BK + c;
+            *emu_shared(emu_swizzle(dst + r * 128 + c), 1) = row < m.rows && col < m.cols ? m.base[row * m.ld + col] : 0;
+        }
+    emu_bar_at(bar)->bytes -= (i32)(m.box_rows * 128);
+    emu_bar_step(emu_bar_at(bar));
+}
+
+/* ---- wgmma */
+typedef struct { float *d; u64 a, b; int first; } emu_mma;
+static struct { emu_mma q[64]; int n, committed; } emu_mmas[EMU_THREADS]; /* committed: of q, those of groups before the last */
+static struct { int before, all; } emu_groups[EMU_THREADS];
+INLINE u64 mma_desc(u32 a) { return a >> 4; }
+static void emu_issue(float *d, u64 a, u64 b, int first)
+{
+    emu_mmas[emu.cur].q[emu_mmas[emu.cur].n++] = (emu_mma){d, a, b, first};
+}
+INLINE void mma_first(float *d, u64 a, u64 b) { emu_issue(d, a, b, 1); }
+INLINE void mma_acc(float *d, u64 a, u64 b) { emu_issue(d, a, b, 0); }
+INLINE void mma_fence(void) {}
+INLINE void mma_commit(void) { emu_groups[emu.cur].before = emu_groups[emu.cur].all; emu_groups[emu.cur].all = emu_mmas[emu.cur].n; }
+INLINE float emu_operand(u64 desc, u32 row, u32 k) /* 32 bytes of k */
+{
+    u32 at = (u32)desc * 16 + row * 128;
+    if (EMU_BK == 128) return emu_e4m3(*(u8 *)emu_shared(emu_swizzle(at + k), 1));
+    return bf16_f32(*(u16 *)emu_shared(emu_swizzle(at + k * 2), 2));
+}
+static void emu_products(int n) /* the oldest n */
+{
+    int t = emu.cur, w = tid() % 128;
+    for (int j = 0; j < n; j++) {
+        emu_mma m = emu_mmas[t].q[j];
+        for (u32 i = 0; i < BN / 2; i++) {
+            u32 row = (u32)(w / 32 * 16 + w % 32 / 4) + 8 * (i >> 1 & 1), col = i / 4 * 8 + 2 * (u32)(w % 4) + (i & 1);
+            float s = m.first ? 0 : m.d[i];
+            for (u32 k = 0; k < EMU_BK / 4; k++) s += emu_operand(m.a, row, k) * emu_operand(m.b, col, k);
+            m.d[i] = s;
+        }
+    }
+    memmove(emu_mmas[t].q, emu_mmas[t].q + n, (size_t)(emu_mmas[t].n - n) * sizeof(emu_mma));
+    emu_mmas[t].n -= n;
+    emu_groups[t].before -= n;
+    emu_groups[t].all -= n;
+}
+INLINE void mma_one_left(void) { if (emu_groups[emu.cur].before > 0) emu_products(emu_groups[emu.cur].before); }
+INLINE void mma_settle(float *d) { (void)d; emu_products(emu_mmas[emu.cur].n); }
