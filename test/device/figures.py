@@ -292,6 +292,8 @@ def speed_of(name, weights, batches, prefills):
             else f"{ms:.2f} ms, {1e3 * n / ms:.0f} tokens/s"
         )
         row(what, f"{bound} ms" if bound else "none", value, ms <= bound if bound else None)
+        if decode and n == 1:
+            row(f"{name}: host time to enqueue a captured step", "8 us, goal 4", f"{x['host_us']:.1f} us", x["host_us"] <= 8)
         if decode and x["share"] > 1:
             row(what + ", share of the ceiling", "100 %", "a measuring error", False)
     return r
