@@ -3,6 +3,7 @@
 
 One JSON line a batch: median milliseconds of 30 replays, bytes read, seconds of compiling. Weights are random; matrices are joined as ccc joins
 them (q,k,v and gate,up), attention is scaled_dot_product_attention over a contiguous cache, so torch has it a little easier than a paged one.
+With --fp8 projections are in e4m3 with one scale a tensor (torch._scaled_mm with fast accumulation); the model is then called NAME-fp8.
 """
 
 import argparse
@@ -20,21 +21,27 @@ SHAPES = {  # layers, hidden, intermediate, heads, KV heads, head size, vocabula
     "tiny": (2, 64, 160, 4, 2, 16, 101, True),
 }
 DTYPE = torch.bfloat16
+SCALE = 0.05  # of every input and every weight, with --fp8
+
+
+def e4m3(x):
+    return (x * (1 / SCALE)).clamp(-448, 448).to(torch.float8_e4m3fn)
 
 
 class Model:
-    def __init__(self, name, device):
+    def __init__(self, name, device, fp8):
         self.n, self.hidden, inter, self.heads, self.kv_heads, self.head, self.vocab, tied = SHAPES[name]
-        self.device, hidden = device, self.hidden
+        self.device, self.fp8, hidden = device, fp8, self.hidden
         self.q, self.kv = self.heads * self.head, self.kv_heads * self.head
         draw = lambda *shape: torch.randn(*shape, device=device, dtype=DTYPE) * 0.02
+        matrix = (lambda *shape: e4m3(draw(*shape))) if fp8 else draw
         ones = lambda n: torch.ones(n, device=device, dtype=DTYPE)
         self.layers = [
             dict(
-                qkv=draw(self.q + 2 * self.kv, hidden),
-                o=draw(hidden, self.q),
-                gate_up=draw(2 * inter, hidden),
-                down=draw(hidden, inter),
+                qkv=matrix(self.q + 2 * self.kv, hidden),
+                o=matrix(hidden, self.q),
+                gate_up=matrix(2 * inter, hidden),
+                down=matrix(hidden, inter),
                 norm1=ones(hidden),
                 norm2=ones(hidden),
             )
@@ -42,7 +49,8 @@ class Model:
         ]
         self.table, self.norm = draw(self.vocab, hidden), ones(hidden)
         self.output = self.table if tied else draw(self.vocab, hidden)
-        self.bytes = 2 * (sum(t.numel() for layer in self.layers for t in layer.values()) + self.output.numel())
+        read = [t for layer in self.layers for t in layer.values()] + [self.output]
+        self.bytes = sum(t.numel() * t.element_size() for t in read)
 
 
 def rms(x, w):
@@ -58,6 +66,14 @@ def rope(x, cos, sin):
 def step_of(m):
     layers, table, norm, output, device = m.layers, m.table, m.norm, m.output, m.device
     heads, kv_heads, head, q_rows, kv_rows = m.heads, m.kv_heads, m.head, m.q, m.kv
+    scale = torch.tensor(SCALE, device=device)
+
+    def linear(x, w):
+        if not m.fp8:
+            return F.linear(x, w)
+        return torch._scaled_mm(
+            e4m3(x.float()), w.t(), scale_a=scale, scale_b=scale, out_dtype=DTYPE, use_fast_accum=True
+        )
 
     def step(tokens, positions, cos, sin, ks, vs):
         batch = tokens.shape[0]
@@ -65,14 +81,14 @@ def step_of(m):
         c, s = cos[positions].view(batch, 1, -1), sin[positions].view(batch, 1, -1)
         rows = torch.arange(batch, device=device)
         for i, layer in enumerate(layers):
-            q, k, v = F.linear(rms(x, layer["norm1"]), layer["qkv"]).split([q_rows, kv_rows, kv_rows], -1)
+            q, k, v = linear(rms(x, layer["norm1"]), layer["qkv"]).split([q_rows, kv_rows, kv_rows], -1)
             q, k = rope(q.view(batch, heads, head), c, s), rope(k.view(batch, kv_heads, head), c, s)
             ks[i][rows, :, positions] = k
             vs[i][rows, :, positions] = v.view(batch, kv_heads, head)
             a = F.scaled_dot_product_attention(q.unsqueeze(2), ks[i], vs[i], enable_gqa=True)
-            x = x + F.linear(a.reshape(batch, q_rows), layer["o"])
-            g, u = F.linear(rms(x, layer["norm2"]), layer["gate_up"]).chunk(2, -1)
-            x = x + F.linear(F.silu(g) * u, layer["down"])
+            x = x + linear(a.reshape(batch, q_rows), layer["o"])
+            g, u = linear(rms(x, layer["norm2"]), layer["gate_up"]).chunk(2, -1)
+            x = x + linear(F.silu(g) * u, layer["down"])
         return F.linear(rms(x, norm), output).float().argmax(-1)
 
     return step
@@ -146,7 +162,7 @@ def measure(m, name, batch, context, mode, compile_only):
         json.dumps(
             {
                 "what": "decode",
-                "model": name,
+                "model": name + ("-fp8" if m.fp8 else ""),
                 "mode": mode,
                 "batch": batch,
                 "context": context,
@@ -166,6 +182,7 @@ def main():
     p.add_argument("--batch", default="1,8,64")
     p.add_argument("--context", type=int, default=1024)
     p.add_argument("--mode", default="compile", choices=["compile", "max", "eager"])
+    p.add_argument("--fp8", action="store_true", help="projections in e4m3, one scale a tensor")
     p.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     p.add_argument(
         "--compile-only", action="store_true", help="fill torch's cache of compiled kernels, measure nothing"
@@ -173,7 +190,7 @@ def main():
     args = p.parse_args()
     torch.manual_seed(0)
     with torch.no_grad():
-        m = Model(args.model, args.device)
+        m = Model(args.model, args.device, args.fp8)
         for batch in args.batch.split(","):
             measure(m, args.model, int(batch), args.context, args.mode, args.compile_only)
             if args.device == "cuda":

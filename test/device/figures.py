@@ -258,7 +258,10 @@ def memory():
 
 
 # ---- speed
-BOUNDS = {("llama-3-8b", "decode", 1): 7.0, ("llama-3-8b", "decode", 64): 11.0, ("llama-3-8b", "prefill", 2048): 75.0}
+BOUNDS = {
+    "llama-3-8b": {("decode", 1): 7.0, ("decode", 64): 11.0, ("prefill", 2048): 75.0},
+    "llama-3-8b-fp8": {("decode", 1): 3.05, ("decode", 8): 3.4, ("decode", 64): 6.1},
+}
 
 
 def speed_of(name, weights, batches, prefills):
@@ -284,7 +287,7 @@ def speed_of(name, weights, batches, prefills):
     for x in r["rows"]:
         decode = x["kind"] == "decode"
         n, ms = (x["batch"], x["step_ms"]) if decode else (x["tokens"], x["ms"])
-        bound = BOUNDS.get((name, x["kind"], n))
+        bound = BOUNDS.get(name, {}).get((x["kind"], n))
         what = f"{name}: decode, batch {n}, context 1024" if decode else f"{name}: prefill of {n}"
         value = (
             f"{ms:.3f} ms, {100 * x['share']:.0f} % of the read ceiling, enqueued in {x['host_us']:.0f} us"
@@ -303,6 +306,7 @@ def speed():
     results = {}
     for name, weights, batches, prefills in (
         ("llama-3-8b", None, "1,8,64", "512,2048"),
+        ("llama-3-8b-fp8", "random:1", "1,8,64", "512,2048"),
         ("smollm2-135m", "random:1", "1,8,64", "512"),
         ("llama-3.2-1b", "random:1", "1,8,64", "512,2048"),
     ):

@@ -6,7 +6,12 @@ import os
 VARIANTS = {"plain": [], "full edges": ["--programmatic-launch", "false"], "unfused": ["--opt-level", "0"]}
 FP8 = ["--quantize", "fp8-static"]
 HIDDEN = ["--outputs", "hidden,logits,tokens"]
-NUMBERS = ("smollm2-135m", "llama-3.2-1b", "llama-3-8b")  # folders of test/models; artifacts/NAME.ccart
+NUMBERS = {  # artifacts/NAME.ccart: folder of test/models, options
+    "smollm2-135m": ("smollm2-135m", []),
+    "llama-3.2-1b": ("llama-3.2-1b", []),
+    "llama-3-8b": ("llama-3-8b", []),
+    "llama-3-8b-fp8": ("llama-3-8b", FP8),
+}
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 500000.0,

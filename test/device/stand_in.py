@@ -11,7 +11,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KEPT = os.path.join(HERE, "..", "..", "artifacts")
-NOT_IN_KEY = {"-o", "--cache-dir"}
+NOT_IN_KEY, FILES = {"-o", "--cache-dir"}, {"--quantize-scales"}  # of a file, its content is in the key
 
 
 def main(argv):
@@ -23,6 +23,9 @@ def main(argv):
     while i < len(argv):
         if argv[i] in NOT_IN_KEY:
             given[argv[i]] = argv[i + 1]
+        elif argv[i] in FILES:
+            with open(argv[i + 1]) as f:
+                options.append(argv[i] + " " + f.read())
         else:
             options.append(" ".join(argv[i : i + 2]))
         i += 1 if argv[i].startswith("-O") else 2

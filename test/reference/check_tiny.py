@@ -16,10 +16,15 @@ import tiny
 from ours import BOUND, HEAD, Engine, Tools, Verdict, arguments, rms
 import ccc
 
-LAYOUTS = [(layout, size) for layout in ("ccc", "nhd", "hnd") for size in (16, 32)]
-LAYOUTS_FP8 = [("ccc", 16), ("nhd", 32)]
 N_DECODE = 6
 SHARED = 256  # tokens of a common prefix
+
+
+def layouts(name):
+    """(layout, block size) of the KV cache; what projections are made of does not touch it."""
+    if name in tiny.FP8:
+        return [("ccc", 16), ("nhd", 32)]
+    return [(layout, size) for layout in ("ccc", "nhd", "hnd") for size in (16, 32)]
 
 
 def fixture(name):
@@ -148,7 +153,7 @@ def main():
         folder = tiny.write_hf(
             os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name)
         )
-        for layout, size in LAYOUTS_FP8 if name in tiny.FP8 else LAYOUTS:
+        for layout, size in layouts(name):
             for what, text, ok in check(tools, folder, name, layout, size):
                 n, failed = n + 1, failed + (not ok)
                 if args.verbose or not ok:
