@@ -164,7 +164,7 @@ static ccc_status plan_matvec(plan_builder *b, const ccc_group_info *u, const ma
     uint32_t first = b->n_params;
     int N = (int)m->N, K = (int)m->K / (m->fp8 ? 2 : 1), tok = 1; /* K: as if the row were bf16 */
     while (tok < m->rows_max) tok *= 2;
-    ccc_matvec_shape s = ccc_matvec_pick(N, K, tok, m->norm, m->pair);
+    ccc_matvec_shape s = (m->fp8 ? ccc_matvec_pick_fp8 : ccc_matvec_pick)(N, K, tok, m->norm, m->pair);
     if (m->norm && ccc_matvec_shared_B(K, tok, 1, m->pair, s) > CCC_SHARED_MOST)
         return ccc_fail(err, CCC_E_UNSUPPORTED, "rows of %lld are too long for a norm in front of a matmul at %d tokens", (long long)m->K, tok);
     plan_kernel k = new_kernel(b, m->fp8 ? "matvec_fp8" : "matvec", (unsigned)(32 * s.warps), sizeof(matvec_args));

@@ -91,6 +91,7 @@ samples() {
         [ $b = 128 ] || gemm8_t $b 1 2 64 2 1 1
     done
     matvec8 1 0 0 0 1 4 4 2 0; matvec8 1 0 0 1 1 4 8 8 0; matvec8 1 1 0 0 1 4 4 2 1; matvec8 1 1 1 2 1 4 4 2 1; matvec8 1 0 0 0 2 4 8 1 1
+    matvec8 1 0 0 0 2 2 8 4 1; matvec8 1 0 0 0 2 4 8 8 1; matvec8 1 0 1 2 1 2 8 4 0
     matvec8 2 1 0 0 2 2 8 1 1; matvec8 2 1 1 2 2 4 8 1 1; matvec8 2 0 0 0 2 2 8 1 0; matvec8 2 0 0 1 2 4 8 2 0
     if [ "$what" = tune ]; then
         for rows in 1 2 4; do for loads in 2 4 8; do for warps in 4 8 16; do for split in 1 2 4; do
