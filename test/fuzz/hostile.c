@@ -19,6 +19,7 @@
 
 unsigned long fake_wild_addresses(void); /* of the fake driver */
 enum { BATCH = 250, SECONDS = 20, ROOM_EXTRA_B = 8192 };
+enum { MOST_MB = 1024 }; /* all that use.c lets through, at 64 MB a buffer, and what a sanitizer keeps */
 typedef struct {
     uint64_t at;
     use_counts n;
@@ -205,6 +206,10 @@ int main(int argc, char **argv)
            "broke something, %.1f s\n",
            (unsigned long long)n, s.plain_B, base.fields.n, at->n.opened, at->n.attached, at->n.sessions,
            at->n.steps, bad, now() - start);
+    struct rusage used;
+    if (getrusage(RUSAGE_CHILDREN, &used) != 0) return 1;
+    printf("no process took more than %ld MB\n", used.ru_maxrss >> 10);
+    if (used.ru_maxrss >> 10 > MOST_MB) use_fail("hostile", "memory beyond what the files declare");
     if (n >= 1000 && (at->n.sessions < n / 100 || at->n.steps < n / 100))
         use_fail("hostile", "next to nothing got through: this tests nothing");
     seal_fields_free(&base.fields);
