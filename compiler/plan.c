@@ -182,11 +182,24 @@ plan_loc pb_loc(plan_builder *b, ccc_val v)
     return l;
 }
 
-void pb_value(plan_builder *b, size_t offset_B, ccc_val v, int64_t extra_B)
+void pb_address(plan_builder *b, size_t offset_B, ccc_val v, int64_t extra_B)
 {
     plan_loc l = pb_loc(b, v);
     int64_t at = l.col * (int64_t)ccc_dtype_bytes((ccc_dtype)b->g->value[v].type.dtype, 1) + extra_B;
     pb_plain(b, offset_B, 8, l.kind, l.index, at);
+}
+
+void pb_value(plan_builder *b, size_t offset_B, ccc_val v, int64_t extra_B)
+{
+    pb_address(b, offset_B, v, extra_B);
+    pb_moves(b, v);
+}
+
+void pb_table(plan_builder *b, size_t offset_B, ccc_val v, ccc_val rows_of)
+{
+    const ccc_type *t = &b->g->value[v].type;
+    pb_address(b, offset_B, v, 0);
+    pb_moves_rows(b, rows_of, (int64_t)ccc_dtype_bytes((ccc_dtype)t->dtype, (uint64_t)ccc_type_last(t)), pb_loc(b, v).kind);
 }
 
 static int64_t rows_max(const plan_builder *b, const ccc_type *t)
@@ -217,6 +230,7 @@ uint32_t pb_tmap(plan_builder *b, ccc_val v, int64_t rows, int64_t cols, uint32_
     plan_loc l = pb_loc(b, v);
     uint32_t elem_B = (uint32_t)ccc_dtype_bytes((ccc_dtype)b->g->value[v].type.dtype, 1);
     ccart_tmap m;
+    pb_moves(b, v);
     memset(&m, 0, sizeof m); /* compared as bytes below, padding too */
     m.base_kind = l.kind;
     m.dtype = b->g->value[v].type.dtype;
@@ -252,7 +266,10 @@ ccc_status pb_launch(plan_builder *b, const plan_kernel *k, const uint32_t grid[
         const ccart_node *prev = &b->node[b->n_nodes - 1];
         if (prev->kind == CCART_NODE_KERNEL && (b->plan->kernel[prev->kernel].flags & CCART_KERNEL_PDL)) n.edge = CCART_EDGE_PROGRAMMATIC;
     }
-    if (b->oom || !CCC_GROW(b->plan->mem, b->node, b->n_nodes, b->cap_nodes)) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    ccart_traffic moved = pb_traffic(b);
+    if (b->oom || !CCC_GROW(b->plan->mem, b->node, b->n_nodes, b->cap_nodes) || !CCC_GROW(b->plan->mem, b->traffic, b->n_nodes, b->cap_traffic))
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    b->traffic[b->n_nodes] = moved;
     b->node[b->n_nodes++] = n;
     return CCC_OK;
 }
@@ -375,7 +392,8 @@ ccc_status plan_program(ccc_plan *p, const ccc_graph *g, uint32_t mode, int64_t 
     CCC_TRY(place_buffers(&b, &arena_B, err));
     if (!CCC_GROW(p->mem, p->program, p->n_programs, p->cap_programs)) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     p->program[p->n_programs++] = (ccart_program){ .mode = mode, .t_min = t_min, .t_max = t_max, .expr = b.expr, .n_exprs = b.n_exprs, .tmap = b.tmap, .n_tmaps = b.n_tmaps,
-                                                   .param = b.param, .n_params = b.n_params, .node = b.node, .n_nodes = b.n_nodes, .arena_B = arena_B };
+                                                   .param = b.param, .n_params = b.n_params, .node = b.node, .n_nodes = b.n_nodes, .traffic = b.traffic, .n_traffic = b.n_nodes,
+                                                   .arena_B = arena_B };
     if (p->arena_B < arena_B) p->arena_B = arena_B;
     if (p->counters_B < b.counters_B) p->counters_B = b.counters_B;
     return CCC_OK;

@@ -2,6 +2,7 @@
  * programs, and the programs; pack.c turns it into the file. Everything is allocated in the plan's arena.
  *   plan_expr.c     numbers that depend on the step, as postfix code
  *   plan_weights.c  values made of weights alone -> final weights, segments, load programs
+ *   plan_traffic.c  how many bytes each launch moves
  *   plan_hook.c     elementwise chains of a group -> hook bodies and aux operands
  *   plan_kernels.c  one function a template: which kernel, grid and argument struct a group becomes
  *   plan.c          units in order, buffers, memory plan, edges
@@ -76,6 +77,8 @@ typedef struct { /* where a value lies: base + byte offset, `ld` elements a row,
 } plan_loc;
 typedef struct { uint64_t size_B, offset_B; uint32_t first, last; } plan_buffer; /* units between which it is alive */
 
+typedef struct { int64_t memory_B[4], local_B[4]; uint32_t kv_B; } plan_moves; /* bytes: constant, and for each of T, S, R (ccart_traffic) */
+
 struct plan_builder {
     ccc_plan *plan;
     const ccc_graph *g;
@@ -88,16 +91,25 @@ struct plan_builder {
     ccart_tmap *tmap; uint32_t n_tmaps, cap_tmaps;
     ccart_param *param; uint32_t n_params, cap_params;
     ccart_node *node; uint32_t n_nodes, cap_nodes;
+    ccart_traffic *traffic; uint32_t cap_traffic; /* [n_nodes] */
+    plan_moves moves;                  /* of the launch whose arguments are being set */
     uint64_t counters_B;               /* of this program */
     bool oom;                          /* sticky: checked once, when the program is finished */
 };
 /* Sets a node's argument from ...; offset_B and size_B from offsetof and sizeof of the argument struct. */
 void pb_imm(plan_builder *b, size_t offset_B, size_t size_B, const void *bytes);
 void pb_expr(plan_builder *b, size_t offset_B, size_t size_B, uint32_t expr);
-void pb_value(plan_builder *b, size_t offset_B, ccc_val v, int64_t extra_B); /* address of value v, its column offset included */
+void pb_address(plan_builder *b, size_t offset_B, ccc_val v, int64_t extra_B); /* of value v, its column offset included */
+void pb_value(plan_builder *b, size_t offset_B, ccc_val v, int64_t extra_B); /* the same; all of it is moved */
+void pb_table(plan_builder *b, size_t offset_B, ccc_val v, ccc_val rows_of); /* the same; as many rows of it are moved as value rows_of has */
 void pb_plain(plan_builder *b, size_t offset_B, size_t size_B, uint8_t kind, uint32_t index, int64_t value);
 void pb_buffer(plan_builder *b, size_t offset_B, uint32_t buffer);           /* address of a scratch buffer of this unit */
 uint32_t pb_scratch(plan_builder *b, uint64_t size_B);                       /* a buffer that lives during this unit */
+/* Traffic of the launch: all of value v; row_B bytes of something that lies in `kind` (CCART_P_*) for each row of v; kv_B for each token in the cache. */
+void pb_moves(plan_builder *b, ccc_val v);
+void pb_moves_rows(plan_builder *b, ccc_val v, int64_t row_B, uint8_t kind);
+void pb_moves_kv(plan_builder *b, int64_t kv_B);
+ccart_traffic pb_traffic(plan_builder *b); /* what was moved since the launch before */
 uint32_t pb_tmap(plan_builder *b, ccc_val v, int64_t rows, int64_t cols, uint32_t box_rows, uint32_t box_cols);
 ccc_status pb_launch(plan_builder *b, const plan_kernel *k, const uint32_t grid[3], uint32_t first_param, uint32_t label, ccc_err *err);
 plan_loc pb_loc(plan_builder *b, ccc_val v);                                 /* through views */

@@ -7,6 +7,11 @@ enum { MAX_DECODE_CTAS = 192 }; /* of attn_decode, whose scratch is sized by its
 /* ---- rope, kv_write ------------------------------------------------------------------------------------------------------------------------ */
 static int64_t cache_dim(const plan_builder *b, ccc_val cache, int i) { return ccc_dim_max(b->g, type_of(b, cache)->dim[i]); }
 
+static int64_t kv_token_B(const plan_builder *b, ccc_val cache) /* K and V of one token */
+{
+    return 2 * (int64_t)ccc_dtype_bytes((ccc_dtype)type_of(b, cache)->dtype, (uint64_t)(cache_dim(b, cache, 0) * cache_dim(b, cache, 2)));
+}
+
 static void cache_params(plan_builder *b, size_t k_cache, size_t v_cache, size_t strides, ccc_val cache)
 {
     uint32_t layer = pb_loc(b, cache).index;
@@ -41,13 +46,14 @@ static ccc_status rope_params(plan_builder *b, const rope_facts *f, uint32_t T, 
     if (f->k_out) CCC_TRY(rope_operand(b, offsetof(A, k_out), offsetof(A, k_out_ld), f->k_out, err));
     if (f->v) CCC_TRY(rope_operand(b, offsetof(A, v), offsetof(A, v_ld), f->v, err));
     if (f->rope) {
-        pb_value(b, offsetof(A, table), f->rope->in[1], 0);
+        pb_table(b, offsetof(A, table), f->rope->in[1], f->rope->in[0]);
         pb_value(b, offsetof(A, positions), f->rope->in[2], 0);
         PB_I32(b, A, table_rows, ccc_dim_max(b->g, type_of(b, f->rope->in[1])->dim[0]));
     }
     if (f->cache) {
         pb_value(b, offsetof(A, slots), slots, 0);
         cache_params(b, offsetof(A, k_cache), offsetof(A, v_cache), offsetof(A, block_stride), f->cache);
+        pb_moves_rows(b, f->k, kv_token_B(b, f->cache), CCART_P_KV);
         pb_expr(b, offsetof(A, kv_blocks), 4, px_var(b, CCART_VAR_KV_BLOCKS));
     }
     pb_plain(b, offsetof(A, status), 8, CCART_P_STATUS, 0, 0);
@@ -140,6 +146,7 @@ static ccc_status attention_params(plan_builder *b, const ccc_group_info *u, con
     pb_value(b, offsetof(A, out), u->result[0], 0);
     pb_value(b, offsetof(A, q), f->q, 0);
     cache_params(b, offsetof(A, k_cache), offsetof(A, v_cache), offsetof(A, block_stride), n->in[1]);
+    pb_moves_kv(b, kv_token_B(b, n->in[1]));
     pb_value(b, offsetof(A, table), n->in[2], 0);
     pb_value(b, offsetof(A, seq_lens), n->in[3], 0);
     pb_value(b, offsetof(A, query_start), n->in[4], 0);
@@ -176,7 +183,8 @@ static ccc_status newest_params(plan_builder *b, const ccc_group_info *u, const 
     CCC_TRY(need_input(b, positions, "positions", err));
     CCC_TRY(rope_operand(b, offsetof(A, n.k), offsetof(A, n.k_ld), f->own.k, err));
     CCC_TRY(rope_operand(b, offsetof(A, n.v), offsetof(A, n.v_ld), f->own.v, err));
-    pb_value(b, offsetof(A, n.table), f->own.rope->in[1], 0);
+    pb_table(b, offsetof(A, n.table), f->own.rope->in[1], f->q);
+    pb_moves_rows(b, f->own.k, kv_token_B(b, f->own.cache), CCART_P_KV);
     pb_value(b, offsetof(A, n.positions), positions, 0);
     pb_value(b, offsetof(A, n.slots), slots, 0);
     PB_I32(b, A, n.table_rows, ccc_dim_max(b->g, type_of(b, f->own.rope->in[1])->dim[0]));

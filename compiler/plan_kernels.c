@@ -28,9 +28,9 @@ static ccc_status plan_gather(plan_builder *b, const ccc_group_info *u, ccc_err 
     if (cols % 8 || pb_loc(b, n->in[0]).ld != cols) return ccc_fail(err, CCC_E_UNSUPPORTED, "gather: rows must be whole and a multiple of 8 elements, not %lld", (long long)cols);
     plan_kernel k = new_kernel(b, "gather", CCC_GATHER_THREADS, sizeof(gather_args));
     pb_value(b, offsetof(gather_args, out), u->result[0], 0);
-    pb_value(b, offsetof(gather_args, table), n->in[0], 0);
+    pb_table(b, offsetof(gather_args, table), n->in[0], u->result[0]);
     pb_value(b, offsetof(gather_args, ids), n->in[1], 0);
-    if (embed) pb_value(b, offsetof(gather_args, alt), n->in[2], 0);
+    if (embed) pb_address(b, offsetof(gather_args, alt), n->in[2], 0); /* read instead of the table */
     pb_plain(b, offsetof(gather_args, status), 8, CCART_P_STATUS, 0, 0);
     pb_expr(b, offsetof(gather_args, n), 4, rows);
     PB_I32(b, gather_args, cols, cols);

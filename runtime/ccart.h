@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define CCART_MAGIC "\x89" "CCART\r\n"   /* 8 bytes */
-enum { CCART_MAJOR = 1, CCART_MINOR = 0, CCART_HASH_XXH3_128 = 1, CCART_CODEC_RAW = 0, CCART_CODEC_ZSTD = 1 };
+enum { CCART_MAJOR = 1, CCART_MINOR = 1, CCART_HASH_XXH3_128 = 1, CCART_CODEC_RAW = 0, CCART_CODEC_ZSTD = 1 };
 enum { /* limits a reader enforces before it allocates */
     CCART_MAX_CHUNKS = 256, CCART_MAX_RAW_B = 1 << 30, CCART_MAX_KERNELS = 4096, CCART_MAX_PROGRAMS = 1024, CCART_MAX_NODES = 65536,
     CCART_MAX_PARAMS = 1 << 20, CCART_MAX_EXPRS = 1 << 20, CCART_MAX_EXPR_B = 256, CCART_MAX_EXPR_DEPTH = 16, CCART_MAX_WEIGHTS = 1 << 18,
@@ -25,7 +25,8 @@ enum { /* chunk kinds; `index` in the table of contents is the target's number, 
     CCART_CHUNK_WEIGHTS = 4,  /* final weights, segments, constant data */
     CCART_CHUNK_FACTS = 5,    /* key/value strings: theta, eps, ... */
     CCART_CHUNK_GRAPH = 6,    /* the graph as text, skippable */
-    CCART_CHUNK_REPORT = 7    /* JSON: passes, decisions, times left out (they would not be deterministic), skippable */
+    CCART_CHUNK_REPORT = 7,   /* JSON: passes, decisions, times left out (they would not be deterministic), skippable */
+    CCART_CHUNK_TRAFFIC = 8   /* since 1.1: how many bytes the nodes of a target's step programs move, skippable */
 };
 
 /* ---- expressions: postfix code over int64, checked when opened (stack never empty, never over DEPTH, exactly one value left),
@@ -113,6 +114,13 @@ typedef struct __attribute__((packed)) {
 } ccart_node;
 _Static_assert(sizeof(ccart_node) == 38, "as in the file");
 
+/* Bytes that a node must move, for reports alone: expressions like its grid. Indices are not counted. */
+typedef struct {
+    uint32_t memory_expr;         /* weights, the rows of tables that it looks up, what it writes into the KV cache */
+    uint32_t local_expr;          /* values made in the same step, read and written */
+    uint32_t kv_B;                /* read from the KV cache, for each token that the step's sequences hold */
+} ccart_traffic;
+
 enum { /* modes */
     CCART_MODE_DECODE = 1, /* every sequence has one query token: T == S */
     CCART_MODE_MIXED = 2,  /* anything */
@@ -126,6 +134,7 @@ typedef struct {
     ccart_tmap *tmap; uint32_t n_tmaps;
     ccart_param *param; uint32_t n_params;
     ccart_node *node; uint32_t n_nodes;
+    ccart_traffic *traffic; uint32_t n_traffic; /* a row a node; 0: not stated */
     uint64_t arena_B;             /* of the largest T of the range */
 } ccart_program;
 

@@ -122,9 +122,16 @@ static ccc_status add_chunk(writer *w, uint32_t kind, uint32_t index, ccart_stre
         CCC_TRY(add_chunk(w, (kind), (index), &s, err));                                                     \
     } while (0)
 
+static bool states_traffic(const ccart_target *t)
+{
+    for (uint32_t i = 0; i < t->n_programs; i++)
+        if (t->program[i].n_traffic) return true;
+    return false;
+}
+
 static ccc_status add_all(writer *w, ccart_file *f, ccc_err *err)
 {
-    if (f->n_targets > (CCART_MAX_CHUNKS - 4) / 3)
+    if (f->n_targets > (CCART_MAX_CHUNKS - 4) / 4)
         return ccc_fail(err, CCC_E_UNSUPPORTED, "too many targets for one artifact: %u", f->n_targets);
     ADD(CCART_REQUIRED | CCART_CHUNK_META, 0, ccart_chunk_meta(&s, f));
     ADD(CCART_REQUIRED | CCART_CHUNK_FACTS, 0, ccart_chunk_facts(&s, f));
@@ -132,6 +139,7 @@ static ccc_status add_all(writer *w, ccart_file *f, ccc_err *err)
         ADD(CCART_REQUIRED | CCART_CHUNK_KERNELS, t, ccart_chunk_kernels(&s, &f->target[t]));
         ADD(CCART_REQUIRED | CCART_CHUNK_PROGRAMS, t, ccart_chunk_programs(&s, &f->target[t]));
         ADD(CCART_REQUIRED | CCART_CHUNK_WEIGHTS, t, ccart_chunk_weights(&s, &f->target[t]));
+        if (states_traffic(&f->target[t])) ADD(CCART_CHUNK_TRAFFIC, t, ccart_chunk_traffic(&s, &f->target[t]));
     }
     if (f->graph_text && *f->graph_text) ADD(CCART_CHUNK_GRAPH, 0, ccart_chunk_graph(&s, f));
     if (f->report && *f->report) ADD(CCART_CHUNK_REPORT, 0, ccart_chunk_report(&s, f));
@@ -215,7 +223,7 @@ static bool all_zero(const uint8_t *p, size_t n)
 static bool known_chunk(uint32_t kind)
 {
     uint32_t id = kind & ~CCART_REQUIRED;
-    return id >= CCART_CHUNK_META && id <= CCART_CHUNK_REPORT &&
+    return id >= CCART_CHUNK_META && id <= CCART_CHUNK_TRAFFIC &&
            (id <= CCART_CHUNK_FACTS) == !!(kind & CCART_REQUIRED);
 }
 
@@ -396,6 +404,9 @@ static void read_content(ccart_stream *s, ccart_file *f, uint32_t id, uint32_t i
     case CCART_CHUNK_PROGRAMS:
         ccart_chunk_programs(s, t);
         break;
+    case CCART_CHUNK_TRAFFIC:
+        ccart_chunk_traffic(s, t);
+        break;
     default:
         ccart_chunk_weights(s, t);
         break;
@@ -419,6 +430,11 @@ static ccc_status read_chunk(reader *r, uint32_t kind, uint32_t index, ccc_err *
     return CCC_OK;
 }
 
+static bool of_target(uint32_t id)
+{
+    return (id >= CCART_CHUNK_KERNELS && id <= CCART_CHUNK_WEIGHTS) || id == CCART_CHUNK_TRAFFIC;
+}
+
 static ccc_status read_model(reader *r, ccc_err *err)
 {
     ccart_file *f = &r->to->file;
@@ -428,11 +444,11 @@ static ccc_status read_model(reader *r, ccc_err *err)
         CCC_TRY(read_chunk(r, CCART_REQUIRED | CCART_CHUNK_KERNELS, t, err));
         CCC_TRY(read_chunk(r, CCART_REQUIRED | CCART_CHUNK_PROGRAMS, t, err));
         CCC_TRY(read_chunk(r, CCART_REQUIRED | CCART_CHUNK_WEIGHTS, t, err));
+        CCC_TRY(read_chunk(r, CCART_CHUNK_TRAFFIC, t, err));
     }
     for (uint32_t i = 0; i < r->n; i++)
         if (known_chunk(r->row[i].kind) && r->row[i].index &&
-            (r->row[i].index >= f->n_targets || (r->row[i].kind & ~CCART_REQUIRED) > CCART_CHUNK_WEIGHTS ||
-             r->row[i].kind == (CCART_REQUIRED | CCART_CHUNK_META)))
+            (r->row[i].index >= f->n_targets || !of_target(r->row[i].kind & ~CCART_REQUIRED)))
             return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u belongs to nothing",
                             r->row[i].kind, r->row[i].index);
     return CCC_OK;

@@ -123,6 +123,22 @@ void ccart_chunk_programs(ccart_stream *s, ccart_target *t)
     CCART_ARRAY(s, t->load, t->n_load, CCART_MAX_WEIGHTS, 44, program);
 }
 
+static void traffic(ccart_stream *s, ccart_traffic *p)
+{
+    ccart_u32(s, &p->memory_expr);
+    ccart_u32(s, &p->local_expr);
+    ccart_u32(s, &p->kv_B);
+}
+
+void ccart_chunk_traffic(ccart_stream *s, ccart_target *t)
+{
+    uint32_t n = t->n_programs;
+    ccart_u32(s, &n);
+    if (n != t->n_programs) ccart_wrong(s, "it describes another number of programs");
+    for (uint32_t i = 0; i < t->n_programs && !s->wrong; i++)
+        CCART_ARRAY(s, t->program[i].traffic, t->program[i].n_traffic, CCART_MAX_NODES, 12, traffic);
+}
+
 static void weight(ccart_stream *s, ccart_weight *p)
 {
     ccart_str(s, &p->name);

@@ -12,4 +12,5 @@ void ccart_chunk_report(ccart_stream *s, ccart_file *f);
 void ccart_chunk_kernels(ccart_stream *s, ccart_target *t);
 void ccart_chunk_programs(ccart_stream *s, ccart_target *t);
 void ccart_chunk_weights(ccart_stream *s, ccart_target *t);
+void ccart_chunk_traffic(ccart_stream *s, ccart_target *t); /* after the programs */
 #endif

@@ -1,9 +1,22 @@
-/* Measuring: each node of a program alone, a chain of decode steps, and the best rate at which the device
+/* Measuring: the nodes of a program, a chain of decode steps, and the best rate at which the device
  * reads memory. These synchronise and may allocate; a step does neither. */
 #include "session.h"
 #include <stdlib.h>
+#include <string.h>
 
-enum { COPIES = 8, MAX_REPEATS = 1000, MAX_CHAIN = 1 << 20, READ_REPEATS = 10 };
+enum {
+    COPIES = 8,
+    MAX_REPEATS = 1000,
+    MAX_CHAIN = 1 << 20,
+    READ_REPEATS = 10,
+    COLD_B = 256 << 20, /* more than caches hold */
+    SMALL_B = 64 << 10  /* a kernel that reads less from memory works on what the step itself made */
+};
+typedef struct {
+    uint64_t weight;
+    int64_t memory, local;
+    uint64_t kv;
+} rt_node_bytes;
 
 static int ascending(const void *a, const void *b)
 {
@@ -45,71 +58,165 @@ static ccc_status time_once(double *ms, clock_pair *c, const rt_list *l, void *g
     return b->event_ms(s->device, ms, c->from, c->to, err);
 }
 
-/* ---- one node */
-static ccc_status time_launch(double *ms, clock_pair *c, const rt_launch *one, int repeats, double *sample,
-                              ccc_err *err)
+/* ---- nodes
+ * The same kernel over other weights of the same size, layer after layer, is timed as one chain, so that what
+ * it reads comes from memory and not from the last step's cache. Where all of it together could still stay in
+ * a cache, something else is read before each run, whose time is known and taken off. */
+typedef struct {
+    clock_pair c;
+    int repeats;
+    double *sample;  /* [repeats] */
+    void *other;     /* COLD_B bytes, and room for what the read program writes */
+    rt_list flush;   /* reads them */
+    double flush_ms;
+    rt_launch *turn; /* the launches of one run */
+    rt_node_bytes *bytes;
+} node_timer;
+
+/* Median milliseconds of one run of the n launches in t->turn. */
+static ccc_status time_turn(double *ms, node_timer *t, uint32_t n, ccc_err *err)
 {
-    cccrt_session *s = c->s;
+    cccrt_session *s = t->c.s;
     const rt_backend *b = s->device->backend;
-    rt_launch copies[COPIES];
-    rt_list l = {.launch = copies, .n = COPIES};
+    rt_list l = {.launch = t->turn, .n = n};
     void *graph = NULL;
-    for (int i = 0; i < COPIES; i++) {
-        copies[i] = *one;
-        copies[i].edge = CCART_EDGE_FULL;
-    }
-    if (b->graph_new)
-        CCC_TRY(b->graph_new(&graph, s->code, &l, c->stream,
-                             err)); /* so that the host's time to launch does not count */
-    ccc_status status = time_once(ms, c, &l, graph, err); /* the first is for warming up */
-    for (int i = 0; i < repeats && status == CCC_OK; i++) status = time_once(&sample[i], c, &l, graph, err);
+    for (uint32_t i = 0; i < n; i++) t->turn[i].edge = CCART_EDGE_FULL;
+    if (b->graph_new) /* so that the host's time to launch does not count */
+        CCC_TRY(b->graph_new(&graph, s->code, &l, t->c.stream, err));
+    ccc_status status = time_once(ms, &t->c, &l, graph, err); /* the first is for warming up */
+    for (int i = 0; i < t->repeats && status == CCC_OK; i++)
+        status = time_once(&t->sample[i], &t->c, &l, graph, err);
     if (graph) b->graph_free(s->device, graph);
     if (status != CCC_OK) return status;
-    qsort(sample, (size_t)repeats, sizeof *sample, ascending);
-    *ms = sample[repeats / 2] / COPIES;
+    qsort(t->sample, (size_t)t->repeats, sizeof *t->sample, ascending);
+    *ms = t->sample[t->repeats / 2];
     return CCC_OK;
 }
 
-static uint64_t node_weights_B(const ccart_target *t, const ccart_program *p, const ccart_node *n)
+static const ccart_program *read_program(const cccrt_session *s)
 {
-    uint64_t total_B = 0;
-    for (uint32_t i = 0; i < n->n_params; i++) {
-        const ccart_param *q = &p->param[n->first_param + i];
-        if (q->kind == CCART_P_WEIGHT) total_B += t->weight[q->index].size_B;
-        else if (q->kind == CCART_P_TMAP && p->tmap[q->index].base_kind == CCART_P_WEIGHT)
-            total_B += t->weight[p->tmap[q->index].index].size_B;
-    }
-    return total_B;
+    for (uint32_t i = 0; i < s->target->n_programs; i++)
+        if (s->target->program[i].mode == CCART_MODE_READ) return &s->target->program[i];
+    return NULL; /* nothing to flush with: then small kernels are timed from the cache */
 }
 
-static ccc_status time_nodes(cccrt_session *s, const cccrt_step_args *a, int repeats, double *sample,
-                             cccrt_node_time *times, uint32_t cap, uint32_t *n, ccc_err *err)
+static ccc_status make_flush(node_timer *t, const ccart_program *p, ccc_err *err)
 {
-    rt_counts counts;
-    CCC_TRY(rt_check_step(s, a, &counts, err));
-    const ccart_program *p = counts.decode ? rt_program_for(s, CCART_MODE_DECODE, counts.T) : NULL;
-    if (!p) p = rt_program_for(s, CCART_MODE_MIXED, counts.T);
-    if (!p)
-        return ccc_fail(err, CCC_E_ARG, "the artifact has no program for %lld tokens", (long long)counts.T);
-    clock_pair c;
-    ccc_status status = clock_new(&c, s, err);
-    if (status == CCC_OK) status = rt_stage(s, a, &counts, 0, c.stream, err);
-    if (status == CCC_OK) status = rt_session_resolve(s, &s->list, p, &counts, err);
-    *n = s->list.n;
-    for (uint32_t i = 0; i < s->list.n && i < cap && status == CCC_OK; i++) {
-        const rt_launch *l = &s->list.launch[i];
-        cccrt_node_time t = {.kernel = l->kind == CCART_NODE_KERNEL   ? s->target->kernel[l->kernel].name
-                                       : l->kind == CCART_NODE_MEMSET ? "memset"
-                                                                      : "copy",
-                             .node = l->node,
-                             .label = l->label,
-                             .weight_B = node_weights_B(s->target, p, &p->node[l->node])};
-        status = time_launch(&t.ms, &c, l, repeats, sample, err);
-        times[i].size_B = sizeof *times;
-        rt_result(&times[i], &t, sizeof t);
+    cccrt_session *s = t->c.s;
+    CCC_TRY(s->device->backend->alloc(s->device, &t->other, COLD_B + RT_ALIGN_B, err));
+    CCC_TRY(s->device->backend->fill(s->device, t->other, 1, COLD_B + RT_ALIGN_B, t->c.stream, err));
+    CCC_TRY(rt_list_reserve(&t->flush, s->target, p, err));
+    rt_scope scope = s->scope;
+    scope.src = (rt_buffer){t->other, COLD_B};
+    scope.status = (char *)t->other + COLD_B;
+    scope.var[CCART_VAR_ROWS] = COLD_B;
+    CCC_TRY(rt_resolve(&t->flush, &scope, p, s->tmap[p - s->target->program], err));
+    memcpy(t->turn, t->flush.launch, t->flush.n * sizeof *t->turn);
+    return t->flush.n ? time_turn(&t->flush_ms, t, t->flush.n, err) : CCC_OK;
+}
+
+/* What a node of p moves; without the artifact's word, the weights that it names. */
+static ccc_status node_bytes(rt_node_bytes *out, const cccrt_session *s, const ccart_program *p,
+                             uint32_t number, ccc_err *err)
+{
+    const ccart_node *n = &p->node[number];
+    *out = (rt_node_bytes){0};
+    for (uint32_t i = 0; i < n->n_params; i++) {
+        const ccart_param *q = &p->param[n->first_param + i];
+        if (q->kind == CCART_P_WEIGHT) out->weight += s->target->weight[q->index].size_B;
+        else if (q->kind == CCART_P_TMAP && p->tmap[q->index].base_kind == CCART_P_WEIGHT)
+            out->weight += s->target->weight[p->tmap[q->index].index].size_B;
     }
-    clock_free(&c);
-    return status;
+    out->memory = (int64_t)out->weight;
+    if (!p->n_traffic) return CCC_OK;
+    const ccart_traffic *f = &p->traffic[number];
+    out->kv = f->kv_B;
+    if (!ccart_expr_eval(&p->expr[f->memory_expr], s->scope.var, &out->memory) ||
+        !ccart_expr_eval(&p->expr[f->local_expr], s->scope.var, &out->local) || out->memory < 0 || out->local < 0)
+        return ccc_fail(err, CCC_E_CORRUPT, "target %s: the traffic of node %u overflows for this step",
+                        s->target->name, number);
+    return CCC_OK;
+}
+
+static bool same_work(const node_timer *t, uint32_t i, uint32_t k)
+{
+    const rt_launch *a = &t->c.s->list.launch[i], *b = &t->c.s->list.launch[k];
+    return a->kind == b->kind && a->kernel == b->kernel && a->size_B == b->size_B &&
+           memcmp(a->grid, b->grid, sizeof a->grid) == 0 && memcmp(&t->bytes[i], &t->bytes[k], sizeof *t->bytes) == 0;
+}
+
+/* Milliseconds of launch `first` and of each that does the same work. */
+static ccc_status time_group(double *ms, node_timer *t, uint32_t first, ccc_err *err)
+{
+    const rt_list *all = &t->c.s->list;
+    uint32_t n = 0, before = 0;
+    int64_t total_B = 0;
+    for (uint32_t i = first; i < all->n; i++)
+        if (same_work(t, first, i)) n++, total_B += t->bytes[i].memory;
+    if (total_B < COLD_B && (t->bytes[first].memory >= SMALL_B || t->bytes[first].kv)) before = t->flush.n;
+    if (before) memcpy(t->turn, t->flush.launch, before * sizeof *t->turn);
+    uint32_t end = before;
+    do
+        for (uint32_t i = first; i < all->n; i++)
+            if (same_work(t, first, i)) t->turn[end++] = all->launch[i];
+    while (!before && end < COPIES);
+    CCC_TRY(time_turn(ms, t, end, err));
+    if (before) *ms = *ms > t->flush_ms ? *ms - t->flush_ms : 0;
+    *ms /= end - before;
+    return CCC_OK;
+}
+
+static ccc_status time_nodes(node_timer *t, cccrt_node_time *times, uint32_t cap, ccc_err *err)
+{
+    cccrt_session *s = t->c.s;
+    for (uint32_t i = 0; i < s->list.n && i < cap; i++) {
+        const rt_launch *l = &s->list.launch[i];
+        cccrt_node_time row = {.kernel = l->kind == CCART_NODE_KERNEL   ? s->target->kernel[l->kernel].name
+                                         : l->kind == CCART_NODE_MEMSET ? "memset"
+                                                                        : "copy",
+                               .node = l->node,
+                               .label = l->label,
+                               .weight_B = t->bytes[i].weight};
+        uint32_t like = 0;
+        while (like < i && !same_work(t, like, i)) like++;
+        if (like < i) row.ms = times[like].ms;
+        else CCC_TRY(time_group(&row.ms, t, i, err));
+        times[i].size_B = sizeof *times;
+        rt_result(&times[i], &row, sizeof row);
+    }
+    return CCC_OK;
+}
+
+/* The program of a step, and its launches in the session's list. */
+static ccc_status list_nodes(cccrt_session *s, const ccart_program **p, rt_counts *counts,
+                             const cccrt_step_args *a, ccc_err *err)
+{
+    CCC_TRY(rt_check_step(s, a, counts, err));
+    *p = counts->decode ? rt_program_for(s, CCART_MODE_DECODE, counts->T) : NULL;
+    if (!*p) *p = rt_program_for(s, CCART_MODE_MIXED, counts->T);
+    if (!*p)
+        return ccc_fail(err, CCC_E_ARG, "the artifact has no program for %lld tokens", (long long)counts->T);
+    return rt_session_resolve(s, &s->list, *p, counts, err);
+}
+
+static ccc_status measure_nodes(node_timer *t, const cccrt_step_args *a, cccrt_node_time *times, uint32_t cap,
+                                uint32_t *n, ccc_err *err)
+{
+    cccrt_session *s = t->c.s;
+    const ccart_program *p, *read = read_program(s);
+    rt_counts counts;
+    CCC_TRY(list_nodes(s, &p, &counts, a, err));
+    CCC_TRY(rt_stage(s, a, &counts, 0, t->c.stream, err));
+    *n = s->list.n;
+    size_t room = *n + (size_t)COPIES + (read ? read->n_nodes : 0);
+    t->bytes = calloc(room, sizeof *t->bytes);
+    t->turn = calloc(room, sizeof *t->turn);
+    t->sample = calloc((size_t)t->repeats, sizeof *t->sample);
+    if (!t->bytes || !t->turn || !t->sample)
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory for measurements");
+    for (uint32_t i = 0; i < *n; i++) CCC_TRY(node_bytes(&t->bytes[i], s, p, s->list.launch[i].node, err));
+    if (read) CCC_TRY(make_flush(t, read, err));
+    return time_nodes(t, times, cap, err);
 }
 
 ccc_status cccrt_time_nodes(cccrt_session *s, const cccrt_step_args *args, int repeats,
@@ -119,14 +226,42 @@ ccc_status cccrt_time_nodes(cccrt_session *s, const cccrt_step_args *args, int r
     CCC_TRY(rt_args(&a, sizeof a, args, "cccrt_step_args", err));
     if (repeats < 1 || repeats > MAX_REPEATS)
         return ccc_fail(err, CCC_E_ARG, "%d repeats; 1 to %d are possible", repeats, MAX_REPEATS);
-    double *sample = malloc((size_t)repeats * sizeof *sample);
-    if (!sample) return ccc_fail(err, CCC_E_NOMEM, "out of memory for measurements");
-    ccc_status status = rt_enter(s->device, err);
-    if (status == CCC_OK) {
-        status = time_nodes(s, &a, repeats, sample, times, cap, n, err);
-        rt_leave(s->device);
+    CCC_TRY(rt_enter(s->device, err));
+    node_timer t = {.repeats = repeats};
+    ccc_status status = clock_new(&t.c, s, err);
+    if (status == CCC_OK) status = measure_nodes(&t, &a, times, cap, n, err);
+    clock_free(&t.c);
+    if (t.other) s->device->backend->release(s->device, t.other);
+    rt_list_free(&t.flush);
+    rt_leave(s->device);
+    free(t.bytes);
+    free(t.turn);
+    free(t.sample);
+    return status;
+}
+
+ccc_status cccrt_step_traffic(cccrt_session *s, const cccrt_step_args *args, cccrt_node_traffic *rows,
+                              uint32_t cap, uint32_t *n, ccc_err *err)
+{
+    cccrt_step_args a;
+    rt_counts counts;
+    const ccart_program *p;
+    CCC_TRY(rt_args(&a, sizeof a, args, "cccrt_step_args", err));
+    size_t row_B = cap ? rows->size_B : sizeof *rows;
+    if (row_B < sizeof row_B || row_B > 4096 || row_B % sizeof row_B)
+        return ccc_fail(err, CCC_E_ARG, "cccrt_node_traffic: size_B is %zu; set that of the first row to the size of the struct", row_B);
+    CCC_TRY(rt_enter(s->device, err));
+    ccc_status status = list_nodes(s, &p, &counts, &a, err);
+    rt_leave(s->device);
+    for (uint32_t i = 0; status == CCC_OK && i < s->list.n && i < cap; i++) {
+        rt_node_bytes b;
+        void *to = (char *)rows + i * row_B;
+        status = node_bytes(&b, s, p, s->list.launch[i].node, err);
+        cccrt_node_traffic row = {.memory_B = (uint64_t)b.memory, .local_B = (uint64_t)b.local, .kv_B = b.kv};
+        memcpy(to, &row_B, sizeof row_B);
+        rt_result(to, &row, sizeof row);
     }
-    free(sample);
+    if (status == CCC_OK) *n = s->list.n;
     return status;
 }
 

@@ -291,6 +291,13 @@ static ccc_status check_program(place *w, ccc_err *err)
             (long long)p->t_min, (long long)p->t_max, (unsigned long long)p->arena_B);
     for (uint32_t i = 0; i < p->n_tmaps; i++) CCC_TRY(check_tmap(w, &p->tmap[i], err));
     for (uint32_t i = 0; i < p->n_nodes; i++) CCC_TRY(check_node(w, i, err));
+    if (p->n_traffic && p->n_traffic != p->n_nodes)
+        BAD("target %s, %s %u: it has %u nodes and states the traffic of %u", w->t->name, w->what, w->number,
+            p->n_nodes, p->n_traffic);
+    for (uint32_t i = 0; i < p->n_traffic; i++) {
+        CCC_TRY(expr_index(w, p->traffic[i].memory_expr, false, err));
+        CCC_TRY(expr_index(w, p->traffic[i].local_expr, false, err));
+    }
     if (w->load && p->n_nodes != 1)
         BAD("target %s, %s %u: it has %u nodes, not 1", w->t->name, w->what, w->number, p->n_nodes);
     return CCC_OK;

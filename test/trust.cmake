@@ -112,7 +112,7 @@ add_test(NAME trust-fleet-compile COMMAND ${trust_dir}/fleet/compile $<TARGET_FI
 
 # ---- promises to programs and files that exist
 ccc_unit_test(unit-runtime-abi "cccrt_static" unit/runtime_abi.c fuzz/seal.c)
-target_compile_definitions(unit-runtime-abi PRIVATE FIXTURE="${trust_dir}/fixtures/v1.0.ccart" LOGITS_OF_1_0=0xc2bb420d3673842ull)
+target_compile_definitions(unit-runtime-abi PRIVATE FIXTURES="${trust_dir}/fixtures/" LOGITS_OF_1_0=0xc2bb420d3673842ull)
 
 # ---- the smallest image
 if(NOT CCC_SANITIZE AND NOT CCC_TSAN AND CMAKE_SYSTEM_PROCESSOR STREQUAL x86_64)

@@ -32,8 +32,6 @@ static uint64_t weight_bytes(const rt_machine *m)
     return n;
 }
 
-static uint64_t kv_bytes(const rt_runner *r, int64_t tokens) { return (uint64_t)tokens * r->model.n_layers * r->model.kv_heads * r->model.head_size * 4; }
-
 /* Every sequence gets `context` random tokens, several sequences a step. */
 static ccc_status fill_sequences(rt_runner *r, int64_t context, ccc_err *err)
 {
@@ -74,30 +72,68 @@ static void row_begin(bench *b, const char *kind)
     if (b->json) printf("%s{\"kind\":\"%s\"", b->n_rows++ ? "," : "", kind);
 }
 
-static ccc_status bench_kernels(bench *b, rt_runner *r, int64_t batch, ccc_err *err)
+/* ---- what a step moves ------------------------------------------------------------------------------------------------------------ */
+typedef struct { cccrt_node_traffic row[MAX_NODES]; uint32_t n; } traffic;
+
+static cccrt_step_args decode_args(int64_t batch)
+{
+    return (cccrt_step_args){ .size_B = sizeof(cccrt_step_args), .n_tokens = batch, .n_seqs = batch, .n_logits = batch, .max_query_len = 1 };
+}
+
+static ccc_status get_traffic(traffic *t, rt_runner *r, int64_t batch, ccc_err *err)
+{
+    cccrt_step_args a = decode_args(batch);
+    t->row[0].size_B = sizeof *t->row;
+    CCC_TRY(cccrt_step_traffic(r->session, &a, t->row, MAX_NODES, &t->n, err));
+    return t->n <= MAX_NODES ? CCC_OK : ccc_fail(err, CCC_E_UNSUPPORTED, "a step has %u kernels, bench has room for %d", t->n, MAX_NODES);
+}
+
+/* Bytes that must come from or go to memory while the cache holds `tokens`: what kernels hand to each other stays in the cache of the device. */
+static double step_bytes(const traffic *t, double tokens)
+{
+    double bytes = 0;
+    for (uint32_t i = 0; i < t->n; i++) bytes += (double)t->row[i].memory_B + (double)t->row[i].kv_B * tokens;
+    return bytes;
+}
+
+/* ---- each kernel -------------------------------------------------------------------------------------------------------------------- */
+typedef struct { const char *kernel; unsigned count; double us, bytes; } kernel_row;
+
+static void print_kernel(bench *b, const kernel_row *k, bool first)
+{
+    double gbs = k->us > 0 ? k->bytes / k->us / 1e3 : 0, share = b->ceiling > 0 ? gbs / b->ceiling : 0;
+    if (b->json) printf("%s{\"kernel\":\"%s\",\"count\":%u,\"us\":%.3f,\"bytes\":%.0f,\"gb_per_s\":%.1f,\"share\":%.4f}", first ? "" : ",", k->kernel, k->count, k->us, k->bytes, gbs, share);
+    else printf("  %6u %10.2f %10.1f %10.3f %8.0f %6.1f%%  %s\n", k->count, k->us / k->count, k->us, k->bytes / k->count / 1e6, gbs, 100 * share, k->kernel);
+}
+
+/* One row for all nodes that run the same kernel on as many bytes, in order of first use. */
+static void print_kernels(bench *b, const cccrt_node_time *t, const traffic *moved, int64_t tokens)
+{
+    if (b->json) printf(",\"kernels\":[");
+    else printf("  %6s %10s %10s %10s %8s %7s  kernel (alone, from memory, median of %lld)\n", "count", "us each", "us all", "MB each", "GB/s", "share", (long long)b->repeats);
+    for (uint32_t i = 0; i < moved->n; i++) {
+        kernel_row k = { .kernel = t[i].kernel };
+        bool seen = false;
+        for (uint32_t j = 0; j < moved->n; j++) {
+            const cccrt_node_traffic *x = &moved->row[i], *y = &moved->row[j];
+            if (strcmp(t[j].kernel, t[i].kernel) || x->memory_B != y->memory_B || x->local_B != y->local_B || x->kv_B != y->kv_B) continue;
+            if (j < i) seen = true;
+            k.us += 1e3 * t[j].ms;
+            k.bytes += (double)(y->memory_B + y->local_B) + (double)y->kv_B * (double)tokens;
+            k.count++;
+        }
+        if (!seen) print_kernel(b, &k, i == 0);
+    }
+    if (b->json) printf("]");
+}
+
+static ccc_status bench_kernels(bench *b, rt_runner *r, int64_t batch, const traffic *moved, int64_t tokens, ccc_err *err)
 {
     cccrt_node_time *t = calloc(MAX_NODES, sizeof *t);
     uint32_t n = 0;
-    cccrt_step_args a = { .size_B = sizeof a, .n_tokens = batch, .n_seqs = batch, .n_logits = batch, .max_query_len = 1 };
+    cccrt_step_args a = decode_args(batch);
     ccc_status st = t ? cccrt_time_nodes(r->session, &a, (int)b->repeats, t, MAX_NODES, &n, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
-    if (st == CCC_OK && b->json) printf(",\"kernels\":[");
-    if (st == CCC_OK && !b->json) printf("  %6s %10s %10s %8s  kernel (alone, median of %lld)\n", "count", "us each", "us all", "GB/s", (long long)b->repeats);
-    for (uint32_t i = 0, rows = 0; i < n && st == CCC_OK; i++) { /* one row a kernel, in order of first use */
-        double us = 0;
-        uint64_t bytes = 0;
-        unsigned count = 0;
-        bool seen = false;
-        for (uint32_t j = 0; j < n; j++) {
-            bool same = !strcmp(t[j].kernel, t[i].kernel) && t[j].weight_B == t[i].weight_B;
-            if (same && j < i) seen = true;
-            if (same) us += 1e3 * t[j].ms, bytes += t[j].weight_B, count++;
-        }
-        if (seen) continue;
-        double gbs = bytes ? (double)bytes / us / 1e3 : 0;
-        if (b->json) printf("%s{\"kernel\":\"%s\",\"count\":%u,\"us\":%.3f,\"weight_bytes\":%llu}", rows++ ? "," : "", t[i].kernel, count, us, (unsigned long long)bytes);
-        else printf("  %6u %10.2f %10.1f %8.0f  %s\n", count, us / count, us, gbs, t[i].kernel);
-    }
-    if (st == CCC_OK && b->json) printf("]");
+    if (st == CCC_OK) print_kernels(b, t, moved, tokens);
     free(t);
     return st;
 }
@@ -105,32 +141,44 @@ static ccc_status bench_kernels(bench *b, rt_runner *r, int64_t batch, ccc_err *
 /* Tokens of a sequence: its context, a step in front of the chain, one that is not counted, the chain, and the position after it. */
 static int64_t room(const bench *b) { return b->context + b->steps + 3; }
 
+static void print_decode(bench *b, int64_t batch, double ms, double host_us, double bytes)
+{
+    double gbs = bytes / ms / 1e6;
+    row_begin(b, "decode");
+    if (b->json) printf(",\"batch\":%lld,\"context\":%lld,\"step_ms\":%.4f,\"host_us\":%.2f,\"bytes\":%.0f,\"gb_per_s\":%.1f,\"share\":%.4f", (long long)batch, (long long)b->context, ms, host_us,
+                        bytes, gbs, b->ceiling > 0 ? gbs / b->ceiling : 0);
+    else printf("decode  batch %-4lld context %-6lld %9.3f ms a step, %.3f GB, %7.1f GB/s = %.1f %% of the read ceiling%s, enqueued in %.1f us\n", (long long)batch, (long long)b->context, ms, bytes / 1e9,
+                gbs, 100 * gbs / b->ceiling, gbs > b->ceiling ? " (over 100 %: a measuring error)" : "", host_us);
+}
+
+/* Steps of the chain hold, of each sequence, from context + 3 tokens on; the bytes are those of the mean. */
+static ccc_status run_chain(bench *b, rt_runner *r, traffic *moved, int64_t batch, ccc_err *err)
+{
+    double ms = 0, host_us = 0;
+    CCC_TRY(cccrt_advance(r->session, batch, NULL, err));
+    CCC_TRY(cccrt_time_chain(r->session, batch, (int)b->steps, &ms, &host_us, err));
+    CCC_TRY(cccrt_check(r->session, NULL, err));
+    CCC_TRY(get_traffic(moved, r, batch, err));
+    double tokens = (double)batch * ((double)b->context + 2.5 + 0.5 * (double)b->steps);
+    print_decode(b, batch, ms, host_us, step_bytes(moved, tokens));
+    return b->kernels ? bench_kernels(b, r, batch, moved, batch * (b->context + b->steps + 3), err) : CCC_OK;
+}
+
 static ccc_status bench_batch(bench *b, rt_machine *m, int64_t batch, ccc_err *err)
 {
     rt_runner r = { 0 };
-    double ms = 0, host_us = 0;
     int32_t *ids = calloc((size_t)batch, sizeof *ids);
-    ccc_status st = ids ? rt_runner_open(&r, m, batch, room(b), CCCRT_GRAPHS_ON_DEMAND, true, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    traffic *moved = calloc(1, sizeof *moved);
+    ccc_status st = ids && moved ? rt_runner_open(&r, m, batch, room(b), CCCRT_GRAPHS_ON_DEMAND, true, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
     if (st == CCC_OK) st = fill_sequences(&r, b->context, err);
     for (int64_t i = 0; i < batch && st == CCC_OK; i++) ids[i] = (int32_t)(i * 7919 % r.model.vocab);
     if (st == CCC_OK) st = rt_decode(&r, ids, b->context, ids, err);
-    if (st == CCC_OK) st = cccrt_advance(r.session, batch, NULL, err);
-    if (st == CCC_OK) st = cccrt_time_chain(r.session, batch, (int)b->steps, &ms, &host_us, err);
-    if (st == CCC_OK) st = cccrt_check(r.session, NULL, err);
-    if (st == CCC_OK) {
-        uint64_t bytes = weight_bytes(m) + kv_bytes(&r, batch * b->context);
-        double gbs = (double)bytes / ms / 1e6;
-        row_begin(b, "decode");
-        if (b->json) printf(",\"batch\":%lld,\"context\":%lld,\"step_ms\":%.4f,\"host_us\":%.2f,\"bytes\":%llu,\"gb_per_s\":%.1f,\"share\":%.4f", (long long)batch, (long long)b->context, ms,
-                            host_us, (unsigned long long)bytes, gbs, b->ceiling > 0 ? gbs / b->ceiling : 0);
-        else printf("decode  batch %-4lld context %-6lld %9.3f ms a step, %7.1f GB/s = %.1f %% of the read ceiling%s, enqueued in %.1f us\n", (long long)batch, (long long)b->context, ms, gbs,
-                    100 * gbs / b->ceiling, gbs > b->ceiling ? " (over 100 %: a measuring error)" : "", host_us);
-        if (b->kernels) st = bench_kernels(b, &r, batch, err);
-        if (b->json) printf("}");
-        fflush(stdout);
-    }
+    if (st == CCC_OK) st = run_chain(b, &r, moved, batch, err);
+    if (st == CCC_OK && b->json) printf("}");
+    fflush(stdout);
     rt_runner_close(&r);
     free(ids);
+    free(moved);
     return st;
 }
 

@@ -19,6 +19,8 @@ first=$($run --tokens 5,6,7 --steps 1)
 try $run --tokens 5,6,7 --steps 9 --eos $first
 try cccrt bench $F/cpu.ccart --weights $F/model --device cpu --context 100
 try cccrt bench $F/cpu.ccart --weights $F/model --device cpu --batch 5 --context 10
+bytes() { tr , '\n' | sed -n 's/.*"bytes":\([0-9]*\).*/\1/p' | tr '\n' ' '; echo; } # of each step, then of each of its kernels
+cccrt bench $F/cpu.ccart --weights $F/model --device cpu --batch 1,2 --context 10 --steps 3 --kernels --repeats 1 --json | bytes
 try cccrt run $F/gpu.ccart --weights $F/model --tokens 1
 try cccrt run $F/gpu.ccart --weights $F/model --tokens 1 --device cpu
 try cccrt run $F/gpu.ccart --weights $F/model --tokens 1 --device cuda

@@ -58,6 +58,9 @@ static void step(const cccrt_model *m, cccrt_session *s, use_counts *n)
     }
     cccrt_step_args mixed = {.size_B = sizeof mixed, .n_tokens = 2, .n_seqs = 1, .mode = CCCRT_STEP_MIXED};
     n->steps += ok(cccrt_step(s, &mixed, NULL, &err), "mixed step", &err);
+    cccrt_node_traffic moved[4] = {{.size_B = sizeof *moved}};
+    uint32_t n_moved;
+    ok(cccrt_step_traffic(s, &mixed, moved, 4, &n_moved, &err), "traffic", &err);
     n->steps += ok(cccrt_advance(s, 1, NULL, &err), "advance", &err);
     ok(cccrt_check(s, NULL, &err), "check", &err);
     char byte;

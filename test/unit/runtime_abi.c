@@ -1,4 +1,4 @@
-/* Promises to programs and files that exist: argument structs of another size, an artifact of format 1.0, and
+/* Promises to programs and files that exist: argument structs of another size, artifacts of earlier formats, and
  * what is said to newer ones. */
 #include "../../runtime/cccrt.h"
 #include "../fuzz/seal.h"
@@ -20,9 +20,11 @@ typedef struct {
     cccrt_session *s;
 } parts;
 
-static uint8_t *fixture(size_t *size_B)
+static uint8_t *fixture(const char *version, size_t *size_B)
 {
-    FILE *f = fopen(FIXTURE, "rb");
+    char path[512];
+    snprintf(path, sizeof path, FIXTURES "v%s.ccart", version);
+    FILE *f = fopen(path, "rb");
     uint8_t *data = malloc(1 << 20);
     cr_assert(f && data);
     *size_B = fread(data, 1, 1 << 20, f);
@@ -38,7 +40,7 @@ typedef struct {
 static const sizes whole = {sizeof(cccrt_open_args),    sizeof(cccrt_device_args), sizeof(cccrt_weights_args),
                             sizeof(cccrt_session_args), sizeof(cccrt_kv),          sizeof(cccrt_step_args)};
 
-static bool make(parts *x, const sizes *z)
+static bool make(parts *x, const char *version, const sizes *z)
 {
     const char *target;
     cccrt_open_args open = {.size_B = z->open, .allow_host_code = 1};
@@ -47,7 +49,7 @@ static bool make(parts *x, const sizes *z)
     cccrt_weights_args weights = {.size_B = z->weights, .random = 1, .seed = 1};
     cccrt_session_args session = {.size_B = z->session, .graphs = z->session == sizeof session ? 0 : 99};
     *x = (parts){0};
-    x->bytes = fixture(&x->size_B);
+    x->bytes = fixture(version, &x->size_B);
     OK(cccrt_artifact_open_memory(&x->a, x->bytes, x->size_B, &open, &err));
     OK(cccrt_device_open(&x->d, &device, &err));
     if (cccrt_device_can_run(&target, x->d, x->a, &err) != CCC_OK) return false; /* an old processor */
@@ -99,11 +101,23 @@ static uint64_t step(parts *x, size_t args_B)
     return XXH64(logits, sizeof logits, 0);
 }
 
-Test(abi, an_artifact_of_format_1_0)
+/* 1.0 says nothing about bytes: whole weights are counted, the embedding's table too, and no cache. */
+static void check_traffic(parts *x, bool stated)
+{
+    cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 3, .n_seqs = 1, .n_logits = 1};
+    cccrt_node_traffic row[16] = {{.size_B = sizeof *row}};
+    uint32_t n;
+    uint64_t kv_B = 0;
+    OK(cccrt_step_traffic(x->s, &g, row, 16, &n, &err));
+    for (uint32_t i = 0; i < n; i++) kv_B += row[i].kv_B;
+    cr_assert(n == 13 && row[0].memory_B == (stated ? 3 : 101) * 64 * 2 && kv_B == (stated ? 2 * 2 * 16 * 2 : 0));
+}
+
+static void check_format(const char *version)
 {
     parts x;
     cccrt_model m = {.size_B = sizeof m};
-    bool runs = make(&x, &whole);
+    bool runs = make(&x, version, &whole);
     OK(cccrt_artifact_verify(x.a, &err));
     cccrt_artifact_model(x.a, &m);
     cr_assert(m.vocab == 101 && m.hidden == 64 && m.n_layers == 1 && m.kv_heads == 2 && m.head_size == 16 &&
@@ -112,7 +126,14 @@ Test(abi, an_artifact_of_format_1_0)
     cr_assert_str_eq(cccrt_artifact_fact(x.a, "rope_theta"), "10000");
     uint64_t logits = runs ? step(&x, sizeof(cccrt_step_args)) : LOGITS_OF_1_0;
     cr_assert_eq(logits, LOGITS_OF_1_0, "the logits are %#llx", (unsigned long long)logits);
+    if (runs) check_traffic(&x, strcmp(version, "1.0") != 0);
     drop(&x);
+}
+
+Test(abi, artifacts_of_earlier_formats)
+{
+    check_format("1.0");
+    check_format("1.1");
 }
 
 Test(abi, argument_structs_of_an_older_size)
@@ -124,7 +145,7 @@ Test(abi, argument_structs_of_an_older_size)
                               sizeof(cccrt_kv),
                               offsetof(cccrt_step_args, mode)};
     parts x;
-    if (make(&x, &old)) cr_assert_eq(step(&x, old.step), LOGITS_OF_1_0);
+    if (make(&x, "1.0", &old)) cr_assert_eq(step(&x, old.step), LOGITS_OF_1_0);
     struct {
         cccrt_model m;
     } model;
@@ -153,7 +174,7 @@ Test(abi, argument_structs_of_a_newer_size)
         uint64_t more[2];
     } newer = {.a = {.size_B = sizeof newer}};
     size_t size_B;
-    uint8_t *bytes = fixture(&size_B);
+    uint8_t *bytes = fixture("1.0", &size_B);
     cccrt_artifact *a;
     OK(cccrt_artifact_open_memory(&a, bytes, size_B, &newer.a,
                                   &err)); /* what we do not know is 0: not asked for */
@@ -167,7 +188,7 @@ Test(abi, argument_structs_of_a_newer_size)
 Test(abi, newer_formats)
 {
     size_t size_B;
-    uint8_t *bytes = fixture(&size_B);
+    uint8_t *bytes = fixture("1.0", &size_B);
     cccrt_artifact *a;
     bytes[10] = 9; /* 1.9, with a chunk that this version may pass over */
     uint8_t *last = bytes + 64 + 56 * (size_t)(bytes[16] - 1);
@@ -178,7 +199,7 @@ Test(abi, newer_formats)
     last[3] |= 0x80; /* with one that it must know */
     seal_again(bytes, size_B);
     cr_assert_eq(cccrt_artifact_open_memory(&a, bytes, size_B, NULL, &err), CCC_E_VERSION);
-    cr_assert(strstr(err.msg, "1.9") && strstr(err.msg, "1.0"), "%s", err.msg);
+    cr_assert(strstr(err.msg, "1.9") && strstr(err.msg, "1.1"), "%s", err.msg);
     bytes[8] = 2, bytes[10] = 3; /* 2.3 */
     seal_again(bytes, size_B);
     cr_assert_eq(cccrt_artifact_open_memory(&a, bytes, size_B, NULL, &err), CCC_E_VERSION);

@@ -416,6 +416,17 @@ Test(cpu, measuring)
     OK(cccrt_time_nodes(x.s, &g, 3, t, 8, &n, &err));
     cr_assert(n == 4 && strcmp(t[1].kernel, "sum") == 0 && t[1].weight_B == sizeof embed &&
               strcmp(t[0].kernel, "memset") == 0);
+    struct {
+        cccrt_node_traffic row;
+        uint64_t later;
+    } f[4] = {{.row.size_B = sizeof *f, .later = 5}}; /* a row of a caller that knows more, and one that knows less */
+    OK(cccrt_step_traffic(x.s, &g, &f->row, 4, &n, &err));
+    cr_assert(n == 4 && f[0].row.memory_B == 0 && f[1].row.memory_B == 4 && f[1].row.local_B == 4 && f[1].row.kv_B == 100 &&
+              f[3].row.kv_B == 0 && f[0].later == 5);
+    size_t shorter[4][2] = {{sizeof *shorter, 9}};
+    OK(cccrt_step_traffic(x.s, &g, (cccrt_node_traffic *)shorter, 4, &n, &err));
+    cr_assert(shorter[1][1] == 4 && shorter[3][1] == 4);
+    FAILS(CCC_E_ARG, "size_B is 7", cccrt_step_traffic(x.s, &g, &(cccrt_node_traffic){.size_B = 7}, 4, &n, &err));
     OK(cccrt_time_chain(x.s, 2, 5, &ms, &us, &err));
     cr_assert(ms > 0 && us > 0);
     FAILS(CCC_E_ARG, "too small", cccrt_time_read(x.s, 100, &ms, &err));
@@ -428,7 +439,7 @@ Test(cpu, info_and_memory)
     char *json;
     OK(cccrt_artifact_verify(a, &err));
     OK(cccrt_artifact_info(&json, a, &err));
-    cr_assert(strstr(json, "\"format\":\"1.0\"") && strstr(json, "\"test \\\"quoted\\\"\\u000a\"") &&
+    cr_assert(strstr(json, "\"format\":\"1.1\"") && strstr(json, "\"test \\\"quoted\\\"\\u000a\"") &&
                   strstr(json, "\"mode\":\"decode\""),
               "%s", json);
     cccrt_free(json);

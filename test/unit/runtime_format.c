@@ -19,6 +19,7 @@ Test(format, round_trip)
     cr_assert_str_eq(f->target[1].kernel[K_MAP].name, "map");
     cr_assert_eq(f->target[1].program[0].tmap[0].box[1], 8);
     cr_assert_eq(((uintptr_t)f->target[1].module[3].data) % 16, 0);
+    cr_assert(f->target[1].program[0].n_traffic == f->target[1].program[0].n_nodes && f->target[1].program[0].traffic[1].kv_B == 100);
     ccart_release(f);
     cr_assert_eq(ccart_decode(&f, a, na, 0, &err), CCC_OK);
     cr_assert_str_eq(f->graph_text, "");
@@ -60,7 +61,7 @@ Test(format, versions)
     a[8] = 2;
     make_seal(a, n);
     cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_E_VERSION);
-    cr_assert(strstr(err.msg, "2.0") && strstr(err.msg, "1.x"), "%s", err.msg);
+    cr_assert(strstr(err.msg, "2.1") && strstr(err.msg, "1.x"), "%s", err.msg);
     a[8] = 1, a[10] = 7; /* a newer minor version has at most chunks that this one does not know */
     make_seal(a, n);
     cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_OK);
@@ -165,6 +166,9 @@ Test(format, validation)
     REFUSED(p->arena_B = 1 << 20);
     REFUSED(p->t_max = 0);
     REFUSED(p->mode = 9);
+    REFUSED(p->n_traffic = 1);
+    REFUSED(p->traffic[1].memory_expr = 1000);
+    REFUSED(p->traffic[1].local_expr = UINT32_MAX);
     REFUSED(p->expr[0] = ((ccart_expr){(const uint8_t *)"\3", 1}));
     REFUSED(p->expr[0] = ((ccart_expr){(const uint8_t[]){CCART_X_VAR, CCART_VAR_ROW0}, 2}));
     REFUSED(cuda->load[0].node[0].kind = CCART_NODE_MEMSET);

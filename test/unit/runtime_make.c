@@ -17,6 +17,7 @@ typedef struct {
     ccart_param param[MAX_P];
     ccart_node node[MAX_N];
     ccart_tmap tmap[2];
+    ccart_traffic traffic[MAX_N];
 } builder;
 
 static uint32_t add_expr(builder *b, const uint8_t *code, uint32_t n)
@@ -137,6 +138,9 @@ static ccart_program step_program(builder *b, bool cuda, uint32_t mode, int64_t 
     arg(b, CCART_P_OUTPUT, 0, OUT_SUMS, 0);
     node(b, CCART_NODE_COPY, 0, 0, first, false);
     b->node[b->p.n_nodes - 1].size_expr = num(b, 4);
+    for (uint32_t i = 0; i < b->p.n_nodes; i++)
+        b->traffic[i] = (ccart_traffic){.memory_expr = i ? T : num(b, 0), .local_expr = num(b, 4), .kv_B = i == 1 ? 100 : 0};
+    b->p.traffic = b->traffic, b->p.n_traffic = b->p.n_nodes;
     return done(b, mode, 1, t_max, ARENA_B);
 }
 
