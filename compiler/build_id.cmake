@@ -1,5 +1,5 @@
 # Writes OUT: ccc_build_id(), a hash of the sources that decide what a compile yields. Run at every build; the file changes only with them.
-file(GLOB sources ${SOURCE}/ir/*.[ch] ${SOURCE}/ir/*.def ${SOURCE}/passes/*.[ch] ${SOURCE}/passes/*.def ${SOURCE}/compiler/*.[ch] ${SOURCE}/compiler/*.def
+file(GLOB sources ${SOURCE}/ir/*.[ch] ${SOURCE}/ir/*.def ${SOURCE}/passes/*.[ch] ${SOURCE}/passes/*.def ${SOURCE}/compiler/*.[ch] ${SOURCE}/compiler/*.def ${SOURCE}/compiler/schedules/*.def
     ${SOURCE}/compiler/kernels/*.h ${SOURCE}/compiler/kernels/*.def ${SOURCE}/runtime/ccart*.[ch])
 list(SORT sources)
 set(all "")

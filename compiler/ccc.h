@@ -29,13 +29,21 @@ const char *const *ccc_architectures(void); /* "LlamaForCausalLM", ...; ends wit
 /* ---- compile */
 /* Where ptxas is: `configured` ("none" gives "", a path must be a program), else the first in `folders`, joined by colons as PATH is; "" when there is none. */
 ccc_status ccc_find_ptxas(char out[PATH_MAX], const char *configured, const char *folders, ccc_err *err);
+typedef struct { const int64_t *tokens; unsigned n_tokens; int64_t candidates; /* at most, a shape */ } ccc_tune_args;
 typedef struct { /* unused fields are NULL */
     const ccc_config *config;
     ccc_buf *explain;            /* receives why candidates were not fused */
     ccc_buf *time_report;        /* receives a table of where the time went */
     void (*progress)(void *payload, const char *what, unsigned done, unsigned total); void *payload;
     void (*warning)(void *payload, const char *message);
+    const ccc_tune_args *tune;   /* instead of the model's programs: its decode steps with every candidate of each matmul, for `cccrt tune` */
 } ccc_compile_args;
 /* Compiles `g` (left as it is) for the targets of the config; *out is the artifact's bytes. Deterministic: same graph, config, version and ptxas give the same bytes. */
 ccc_status ccc_compile(ccc_buf *out, const ccc_graph *g, const ccc_compile_args *args, ccc_err *err);
+
+/* ---- schedules */
+/* Puts what `cccrt tune` measured (`result`, its JSON) into a schedule: where a candidate beat the rule's choice by more than noise it becomes the
+ * shape's row, else the shape's row goes. schedule: the file's text, NULL: the built-in one. *out: the new text, the same for the same input;
+ * *log: a line a shape, for people. Names are for messages. */
+ccc_status ccc_schedule_apply(ccc_buf *out, ccc_buf *log, const ccc_buf *schedule, const char *schedule_name, const ccc_buf *result, const char *result_name, ccc_err *err);
 #endif

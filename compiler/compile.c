@@ -4,6 +4,7 @@
 #include "pack.h"
 #include "plan.h"
 #include "report.h"
+#include "tune.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@ typedef struct {
     ccc_codegen *codegen;
     ccc_cache *cache;
     const char *versions[3];
+    ccc_buf schedule;               /* the file that the config names */
     pack_target target[MAX_TARGETS]; unsigned n_targets;
     ccc_report report;
     const char *stage;              /* of the pipeline that runs */
@@ -119,13 +121,25 @@ static ccc_status plan_range_program(compile *c, ccc_plan *p, const plan_range *
     return st;
 }
 
+static ccc_status start_tune(ccc_plan *p, plan_range *range, unsigned *n, const ccc_tune_args *args, ccc_err *err)
+{
+    if (p->target->kind != CCC_TARGET_CUDA || p->config->batch_invariant) /* one kernel, or an order of sums that must not be chosen */
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "target %s%s: there is nothing to choose for its matmuls", p->target->name, p->config->batch_invariant ? " with batch_invariant" : "");
+    p->tune = ccc_arena_alloc(p->mem, sizeof *p->tune);
+    if (!p->tune) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    p->tune->args = args;
+    return tune_ranges(range, n, args, err);
+}
+
 static ccc_status plan_target(compile *c, const ccc_target *row, pack_target *out, ccc_err *err)
 {
     plan_range range[MAX_PROGRAMS];
     unsigned n;
     CCC_TRY(plan_new(&out->plan, c->config, row, err));
+    CCC_TRY(schedule_open(out->plan, *c->config->schedule ? c->schedule.data : NULL, err));
     CCC_TRY(plan_io(out->plan, c->g, err));
     CCC_TRY(schedule_programs(range, MAX_PROGRAMS, &n, row, c->config, c->g, err));
+    if (c->args->tune) CCC_TRY(start_tune(out->plan, range, &n, c->args->tune, err));
     for (unsigned i = 0; i < n; i++) CCC_TRY(plan_range_program(c, out->plan, &range[i], err));
     CCC_TRY(plan_service_programs(out->plan, c->g, err));
     out->code = calloc(out->plan->n_kernels + 1, sizeof *out->code);
@@ -211,7 +225,7 @@ static void settle_edges(compile *c)
 }
 
 /* ---- the artifact's key ------------------------------------------------------------------------------------------------------------------ */
-ccc_status ccc_artifact_factors(ccc_factors *f, const ccc_graph *g, const ccc_config *config, const char *const versions[3], ccc_err *err)
+ccc_status ccc_artifact_factors(ccc_factors *f, const ccc_graph *g, const ccc_config *config, const char *const versions[3], const ccc_buf *schedule, ccc_err *err)
 {
     ccc_buf text = { 0 };
     ccc_arena *mem = ccc_arena_new();
@@ -222,6 +236,7 @@ ccc_status ccc_artifact_factors(ccc_factors *f, const ccc_graph *g, const ccc_co
         ccc_factor_str(f, "llvm", versions[0]);
         ccc_factor_str(f, "ptxas", versions[1]);
         ccc_factor_str(f, "templates", versions[2]);
+        ccc_factor_add(f, "schedule", schedule->data, schedule->size_B);
         for (const ccc_option *o = ccc_options; o->name && st == CCC_OK; o++) {
             const char *value = o->in_key ? ccc_config_text(config, o, mem) : "";
             if (!value) st = CCC_E_NOMEM;
@@ -248,6 +263,14 @@ static ccc_status open_tools(compile *c, ccc_err *err)
                            .opt_level = c->config->opt_level ? (int)c->config->opt_level : 1 };
     CCC_TRY(ccc_codegen_new(&c->codegen, &a, err));
     ccc_codegen_versions(c->codegen, &c->versions[0], &c->versions[1], &c->versions[2]);
+    return CCC_OK;
+}
+
+static ccc_status read_schedule(compile *c, ccc_err *err)
+{
+    if (!*c->config->schedule) return CCC_OK;
+    CCC_TRY(ccc_read_file(&c->schedule, c->config->schedule, err));
+    if (!c->schedule.size_B || strlen(c->schedule.data) != c->schedule.size_B) return ccc_fail(err, CCC_E_PARSE, "%s: not a text file", c->config->schedule);
     return CCC_OK;
 }
 
@@ -281,12 +304,14 @@ ccc_status ccc_compile(ccc_buf *out, const ccc_graph *g, const ccc_compile_args 
     ccc_status st = check_disabled(args->config->disable_passes, err);
     if (st == CCC_OK) st = ccc_ir_verify(g, err);
     if (st == CCC_OK && !g->n_out) st = ccc_fail(err, CCC_E_TYPE, "the graph has no outputs: there is nothing to compile");
+    if (st == CCC_OK) st = read_schedule(&c, err);
     if (st == CCC_OK) st = open_tools(&c, err);
-    if (st == CCC_OK) st = ccc_artifact_factors(&key, g, c.config, c.versions, err);
-    if (st == CCC_OK && c.cache && !args->explain && !*c.config->dump) st = ccc_cache_get(c.cache, CCC_CACHE_ARTIFACT, &key, out, &hit, err);
+    if (st == CCC_OK) st = ccc_artifact_factors(&key, g, c.config, c.versions, &c.schedule, err);
+    bool keep = c.cache && !args->tune; /* candidates are made once */
+    if (st == CCC_OK && keep && !args->explain && !*c.config->dump) st = ccc_cache_get(c.cache, CCC_CACHE_ARTIFACT, &key, out, &hit, err);
     if (st == CCC_OK && !hit) st = ccc_graph_clone(&c.g, g, err);
     if (st == CCC_OK && !hit) st = build(&c, out, err);
-    if (st == CCC_OK && !hit && c.cache) st = ccc_cache_put(c.cache, CCC_CACHE_ARTIFACT, &key, out->data, out->size_B, err);
+    if (st == CCC_OK && !hit && keep) st = ccc_cache_put(c.cache, CCC_CACHE_ARTIFACT, &key, out->data, out->size_B, err);
     const char *warning = c.cache ? ccc_cache_warning(c.cache) : NULL; /* asking takes it away */
     if (warning && args->warning) args->warning(args->payload, warning);
     if (st == CCC_OK && args->time_report) report_print(&c.report, c.codegen, args->time_report, hit, report_now() - t0);
@@ -296,6 +321,7 @@ ccc_status ccc_compile(ccc_buf *out, const ccc_graph *g, const ccc_compile_args 
         plan_free(c.target[i].plan);
     }
     ccc_factors_free(&key);
+    ccc_buf_free(&c.schedule);
     ccc_graph_free(c.g);
     ccc_codegen_free(c.codegen);
     ccc_cache_close(c.cache);

@@ -1,6 +1,7 @@
 /* From plans and compiled kernels to the file's structs (runtime/ccart.h), which the codec writes. Nothing here depends on the machine, the
  * time or the order of environment: provenance holds versions and the options that enter the key. */
 #include "pack.h"
+#include "tune.h"
 #include "../runtime/ccart_codec.h"
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,26 @@ static ccc_status add_kv(packer *p, ccart_kv **list, uint32_t *n, uint32_t *cap,
     return CCC_OK;
 }
 
-static ccc_status pack_strings(packer *p, const char *const versions[3], ccc_err *err)
+/* Which row of a schedule the nodes labelled CCC_TUNE_LABEL + i stand for. */
+static ccc_status pack_candidates(packer *p, const struct plan_tune *t, uint32_t *cap, ccc_err *err)
+{
+    ccc_buf tokens = { 0 };
+    for (unsigned i = 0; i < t->args->n_tokens; i++) ccc_buf_printf(&tokens, "%s%lld", i ? "," : "", (long long)t->args->tokens[i]);
+    ccc_status st = tokens.failed ? nomem(err) : add_kv(p, &p->f->fact, &p->f->n_facts, cap, "tune.tokens", tokens.data, err);
+    ccc_buf_free(&tokens);
+    for (uint32_t i = 0; i < t->n && st == CCC_OK; i++) {
+        char key[32];
+        ccc_buf row = { 0 };
+        snprintf(key, sizeof key, "tune.%u", CCC_TUNE_LABEL + i);
+        schedule_print_row(&row, &t->row[i]);
+        ccc_buf_printf(&row, "%s%s", *t->row[i].note ? " # " : "", t->row[i].note);
+        st = row.failed ? nomem(err) : add_kv(p, &p->f->fact, &p->f->n_facts, cap, key, row.data, err);
+        ccc_buf_free(&row);
+    }
+    return st;
+}
+
+static ccc_status pack_strings(packer *p, const char *const versions[3], const struct plan_tune *tuned, ccc_err *err)
 {
     uint32_t cap_p = 0, cap_f = 0;
     ccart_file *f = p->f;
@@ -34,7 +54,7 @@ static ccc_status pack_strings(packer *p, const char *const versions[3], ccc_err
     }
     for (uint32_t i = 0; i < p->g->n_facts; i++)
         CCC_TRY(add_kv(p, &f->fact, &f->n_facts, &cap_f, p->g->fact[i].key, p->g->fact[i].value, err));
-    return CCC_OK;
+    return tuned ? pack_candidates(p, tuned, &cap_f, err) : CCC_OK;
 }
 
 static int64_t sym_max(const ccc_graph *g, const char *name)
@@ -181,7 +201,7 @@ ccc_status ccc_pack(ccc_buf *out, const ccc_graph *model, const ccc_config *conf
     packer p = { mem, &f, model, config };
     ccc_status st = mem ? CCC_OK : nomem(err);
     if (st == CCC_OK && !(f.target = ccc_arena_alloc(mem, n_targets * sizeof *f.target))) st = nomem(err);
-    if (st == CCC_OK) st = pack_strings(&p, versions, err);
+    if (st == CCC_OK) st = pack_strings(&p, versions, targets[0].plan->tune, err);
     if (st == CCC_OK) pack_limits(&p);
     if (st == CCC_OK && f.n_layers) st = schedule_sizes(&f.size, &f.n_sizes, mem, config, err);
     if (st == CCC_OK) st = ccc_ir_print(model, &text) == CCC_OK && !text.failed ? CCC_OK : nomem(err);

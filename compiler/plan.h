@@ -6,11 +6,13 @@
  *   plan_hook.c     elementwise chains of a group -> hook bodies and aux operands
  *   plan_kernels.c  one function a template: which kernel, grid and argument struct a group becomes
  *   plan.c          units in order, buffers, memory plan, edges
- *   schedule.c      which programs there are, and which tile serves a matmul */
+ *   schedule.c      which programs there are, and what the target's schedule says of a matmul (schedule_table.h) */
 #ifndef CCC_PLAN_H
 #define CCC_PLAN_H
 #include "ccc.h"
 #include "codegen.h"
+#include "schedule_table.h"
+#include "kernels/geometry.h"
 #include "../passes/pass.h"
 #include "../passes/group.h"
 #include "../runtime/ccart.h"
@@ -36,6 +38,8 @@ typedef struct ccc_plan {
     ccart_io *in, *out; uint32_t n_in, n_out;
     ccart_expr *io_expr; uint32_t n_io_exprs;
     uint64_t counters_B, arena_B;
+    schedule_table schedule;       /* measured shapes; none on the CPU */
+    struct plan_tune *tune;        /* NULL: the best is planned, else every candidate (tune.h) */
 } ccc_plan;
 
 ccc_status plan_new(ccc_plan **out, const ccc_config *config, const ccc_target *target, ccc_err *err);
@@ -52,13 +56,25 @@ ccc_status plan_add_kernel(uint32_t *out, ccc_plan *p, const plan_kernel *k, ccc
 void plan_spec(plan_kernel *k, const char *name, int64_t value);
 
 /* ---- schedule ------------------------------------------------------------------------------------------------------------------- */
-enum { CCC_MATVEC_MAX_T = 2 }; /* cuda: from here on a tensor-core tile is the better matmul, norm kernel in front included */
+enum {
+    CCC_MATVEC_MAX_T = 2,          /* cuda: from here on a tensor-core tile is the better matmul, norm kernel in front included */
+    CCC_MATVEC_MAX_IN_FLIGHT = 16, /* 16-byte loads of a lane: more need too many registers */
+    /* A norm in front of a matvec is computed by every thread block. That hides under the weights on their way where rows are short; where they
+     * are long, a kernel of its own is faster (measured on an H100: hidden 576 gains 13 %, 2048 and 4096 lose 2 %). */
+    CCC_PROLOGUE_MAX_COLS = 1024
+};
 typedef struct { uint32_t mode; int64_t t_min, t_max; } plan_range;
 /* Programs of a target: ranges[0..*n), at most cap. has_tokens: the graph has a symbol T. */
 ccc_status schedule_programs(plan_range *ranges, unsigned cap, unsigned *n, const ccc_target *t, const ccc_config *c, const ccc_graph *g, ccc_err *err);
 ccc_fuse_caps schedule_caps(const ccc_target *t, const ccc_config *c, const ccc_graph *g, uint32_t mode);
 /* Whether the kernel of decode steps serves attention n: one query token a sequence, the cache in layout ccc. */
 bool schedule_decode_attention(const ccc_target *t, const ccc_config *c, const ccc_graph *g, const ccc_node *n, uint32_t mode);
+/* Fills p->schedule of a GPU from `text`, the content of the file that the config names, or where that is NULL from what is built in. */
+ccc_status schedule_open(ccc_plan *p, const char *text, ccc_err *err);
+/* The shape of a matvec: the schedule's, else by rule. norm: it has a norm in front. */
+ccc_matvec_shape schedule_matvec(const ccc_plan *p, const schedule_shape *s, int tok, bool norm);
+/* The tile of a gemm for up to T rows. by8: rows of the output lie at multiples of eight elements, which the wide tiles need. */
+ccc_gemm_tile schedule_gemm(const ccc_plan *p, const schedule_shape *s, int T, bool by8);
 /* "1,2,4" or "" (the 51 default sizes) -> ascending sizes in mem, none above the step's limits. */
 ccc_status schedule_sizes(uint32_t **sizes, uint32_t *n, ccc_arena *mem, const ccc_config *c, ccc_err *err);
 

@@ -2,6 +2,7 @@
  * require, chooses template and constants, and fills the argument struct of kernels/abi.h. Launch shapes are the templates' own:
  * kernels/geometry.h, attention_geometry.h, host_geometry.h. */
 #include "plan_unit.h"
+#include "tune.h"
 #include "kernels/geometry.h"
 #include <string.h>
 
@@ -114,6 +115,11 @@ static ccc_status plan_elt(plan_builder *b, const ccc_group_info *u, ccc_err *er
 /* ---- matmul ----------------------------------------------------------------------------------------------------------------------------- */
 typedef struct { ccc_val x, w; int64_t N, K, rows_max; uint32_t rows; bool pair, norm, fp8; } matmul_facts;
 
+static schedule_shape shape_of(const plan_builder *b, const matmul_facts *m)
+{
+    return (schedule_shape){ (ccc_dtype)type_of(b, m->w)->dtype, m->N, m->K, m->pair };
+}
+
 static ccc_status matmul_look(plan_builder *b, const ccc_group_info *u, matmul_facts *m, ccc_err *err)
 {
     const ccc_node *n = &b->g->node[u->anchor];
@@ -135,6 +141,9 @@ static ccc_status matmul_look(plan_builder *b, const ccc_group_info *u, matmul_f
         return ccc_fail(err, CCC_E_UNSUPPORTED, "matmul over %lld: a multiple of %d is needed", (long long)m->K, by);
     return CCC_OK;
 }
+
+/* Rows of the output lie so that eight columns can be written at once. */
+static bool by8(plan_builder *b, const ccc_group_info *u, const matmul_facts *m) { return m->N % 8 == 0 && pb_loc(b, u->result[0]).ld % 8 == 0; }
 
 static ccc_status matmul_hooks(plan_builder *b, plan_kernel *k, const ccc_group_info *u, ccc_err *err)
 {
@@ -164,7 +173,8 @@ static ccc_status plan_matvec(plan_builder *b, const ccc_group_info *u, const ma
     uint32_t first = b->n_params;
     int N = (int)m->N, K = (int)m->K / (m->fp8 ? 2 : 1), tok = 1; /* K: as if the row were bf16 */
     while (tok < m->rows_max) tok *= 2;
-    ccc_matvec_shape s = (m->fp8 ? ccc_matvec_pick_fp8 : ccc_matvec_pick)(N, K, tok, m->norm, m->pair);
+    schedule_shape form = shape_of(b, m);
+    ccc_matvec_shape s = schedule_matvec(b->plan, &form, tok, m->norm);
     if (m->norm && ccc_matvec_shared_B(K, tok, 1, m->pair, s) > CCC_SHARED_MOST)
         return ccc_fail(err, CCC_E_UNSUPPORTED, "rows of %lld are too long for a norm in front of a matmul at %d tokens", (long long)m->K, tok);
     plan_kernel k = new_kernel(b, m->fp8 ? "matvec_fp8" : "matvec", (unsigned)(32 * s.warps), sizeof(matvec_args));
@@ -183,13 +193,11 @@ static ccc_status plan_gemm(plan_builder *b, const ccc_group_info *u, const matm
 {
     uint32_t first = b->n_params;
     if (m->norm) return ccc_fail(err, CCC_E_UNSUPPORTED, "a norm in front of a matmul is a prologue up to %d tokens only", CCC_MATVEC_MAX_T);
-    bool by8 = m->N % 8 == 0 && pb_loc(b, u->result[0]).ld % 8 == 0;
-    int T = m->rows_max > 1 << 30 ? 1 << 30 : (int)m->rows_max;
     int block = m->fp8 ? CCC_GEMM_K_FP8 : CCC_GEMM_K, kb = (int)((m->K + block - 1) / block);
-    ccc_gemm_tile t = ccc_gemm_pick(T, (int)m->N, kb, m->pair, by8, b->plan->config->batch_invariant, b->plan->target->n_sm);
-    char name[24];
-    snprintf(name, sizeof name, "gemm_%s%d%s%s", t.swap ? "t" : "", t.bn, m->pair ? "_pair" : "", m->fp8 ? "_fp8" : "");
-    plan_kernel k = new_kernel(b, ccc_arena_strdup(b->plan->mem, name), (unsigned)ccc_gemm_threads(t), sizeof(gemm_args));
+    schedule_shape form = shape_of(b, m);
+    ccc_gemm_tile t = schedule_gemm(b->plan, &form, m->rows_max > 1 << 30 ? 1 << 30 : (int)m->rows_max, by8(b, u, m));
+    const char *name = ccc_arena_printf(b->plan->mem, "gemm_%s%d%s%s", t.swap ? "t" : "", t.bn, m->pair ? "_pair" : "", m->fp8 ? "_fp8" : "");
+    plan_kernel k = new_kernel(b, name, (unsigned)ccc_gemm_threads(t), sizeof(gemm_args));
     if (!k.req.tmpl) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     k.req.min_blocks = 1;
     k.args_align = 64;
@@ -234,13 +242,33 @@ static ccc_status plan_host_matmul(plan_builder *b, const ccc_group_info *u, con
     return pb_launch(b, &k, grid, first, label(u), err);
 }
 
+static ccc_status plan_cuda_matmul(plan_builder *b, const ccc_group_info *u, const matmul_facts *m, ccc_err *err)
+{
+    bool few = m->rows_max <= CCC_MATVEC_MAX_T && !b->plan->config->batch_invariant; /* a matvec adds in another order than wgmma */
+    return few ? plan_matvec(b, u, m, err) : plan_gemm(b, u, m, err);
+}
+
+/* Every candidate, one after the other into the same result. */
+static ccc_status tune_matmul(plan_builder *b, const ccc_group_info *u, const matmul_facts *m, ccc_err *err)
+{
+    struct plan_tune *t = b->plan->tune;
+    schedule_shape s = shape_of(b, m);
+    uint32_t first, n;
+    CCC_TRY(tune_candidates(&first, &n, b, &s, m->norm, by8(b, u, m), err));
+    for (uint32_t i = 0; i < n; i++) {
+        t->forced = &t->row[first + i];
+        CCC_TRY(plan_cuda_matmul(b, u, m, err));
+        b->node[b->n_nodes - 1].label = CCC_TUNE_LABEL + first + i;
+    }
+    return CCC_OK;
+}
+
 static ccc_status plan_matmul(plan_builder *b, const ccc_group_info *u, ccc_err *err)
 {
     matmul_facts m;
     CCC_TRY(matmul_look(b, u, &m, err));
     if (!is_cuda(b)) return plan_host_matmul(b, u, &m, err);
-    bool few = m.rows_max <= CCC_MATVEC_MAX_T && !b->plan->config->batch_invariant; /* a matvec adds in another order than wgmma */
-    return few ? plan_matvec(b, u, &m, err) : plan_gemm(b, u, &m, err);
+    return b->plan->tune ? tune_matmul(b, u, &m, err) : plan_cuda_matmul(b, u, &m, err);
 }
 
 /* ---- argmax ----------------------------------------------------------------------------------------------------------------------------------- */

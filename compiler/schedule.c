@@ -1,7 +1,7 @@
 /* Which programs a target gets. vLLM's rule holds: only the number of tokens is dynamic, so a program serves a range of T, and ranges end
  * where another matmul kernel becomes the better one. Decode programs (one query token a sequence, S = T) exist up to the largest captured
  * size; mixed programs serve everything. Nothing is timed here: the tables are data about the target. */
-#include "plan.h"
+#include "tune.h"
 #include "kernels/attention_geometry.h"
 #include <stdlib.h>
 #include <string.h>
@@ -83,10 +83,6 @@ ccc_status schedule_programs(plan_range *ranges, unsigned cap, unsigned *n, cons
     return add_ranges(ranges, cap, n, CCART_MODE_MIXED, mixed_ends, 1, most, err);
 }
 
-/* A norm in front of a matvec is computed by every thread block. That hides under the weights on their way where rows are short; where they
- * are long, a kernel of its own is faster (measured on an H100: hidden 576 gains 13 %, 2048 and 4096 lose 2 %). */
-enum { PROLOGUE_MAX_COLS = 1024 };
-
 static int64_t longest_norm(const ccc_graph *g)
 {
     int64_t most = 0;
@@ -114,7 +110,62 @@ static bool decode_attention(const ccc_target *t, const ccc_config *c, const ccc
 
 ccc_fuse_caps schedule_caps(const ccc_target *t, const ccc_config *c, const ccc_graph *g, uint32_t mode)
 {
-    bool prologue = t->kind == CCC_TARGET_CUDA && !c->batch_invariant && longest_norm(g) <= PROLOGUE_MAX_COLS;
+    bool prologue = t->kind == CCC_TARGET_CUDA && !c->batch_invariant && longest_norm(g) <= CCC_PROLOGUE_MAX_COLS;
     return (ccc_fuse_caps){ .prologue_max_T = prologue ? CCC_MATVEC_MAX_T : 0, .pair_epilogue = true, .max_aux = 8, .rope_kv = true,
                              .rope_attention = decode_attention(t, c, g, mode) };
+}
+
+/* ---- matmul ------------------------------------------------------------------------------------------------------------------------- */
+ccc_status schedule_open(ccc_plan *p, const char *text, ccc_err *err)
+{
+    const char *name = text ? p->config->schedule : "the built-in schedule";
+    if (p->target->kind != CCC_TARGET_CUDA) return CCC_OK;
+    CCC_TRY(schedule_read(&p->schedule, p->mem, text ? text : schedule_built_in(p->target->name), name, err));
+    if (strcmp(p->schedule.target, p->target->name)) return ccc_fail(err, CCC_E_ARG, "%s is for target %s, not %s", name, p->schedule.target, p->target->name);
+    return CCC_OK;
+}
+
+ccc_matvec_shape schedule_matvec(const ccc_plan *p, const schedule_shape *s, int tok, bool norm)
+{
+    const schedule_row *r = p->tune ? p->tune->forced : schedule_find(&p->schedule, s, tok);
+    if (r) return (ccc_matvec_shape){ r->constant[SCHEDULE_MATVEC_ROWS], r->constant[SCHEDULE_MATVEC_LOADS], r->constant[SCHEDULE_MATVEC_WARPS], r->constant[SCHEDULE_MATVEC_SPLIT] };
+    ccc_matvec_shape m = (s->dtype == CCC_E4M3 ? ccc_matvec_pick_fp8 : ccc_matvec_pick)((int)s->N, schedule_matvec_K(s), tok, norm, s->pair);
+    int split = schedule_split_of(&p->schedule, s, tok);
+    if (split) m.split = split;
+    if (m.warps < m.split) m.warps = m.split;
+    return m;
+}
+
+/* Another number of parts in which K is added; what follows from it is set anew. */
+static ccc_gemm_tile split_as(ccc_gemm_tile t, int split, int kb)
+{
+    t.split = split;
+    if (t.pair && t.bn == 128 && split > 1) t.bn = 64; /* 128 are not there as a pair and split */
+    if (kb % (t.blocks * split)) t.blocks = 1;
+    t.stages = ccc_gemm_stages(t, 1);
+    return t;
+}
+
+static ccc_gemm_tile pick(const ccc_plan *p, const schedule_shape *s, int T, bool by8)
+{
+    return ccc_gemm_pick(T, (int)s->N, schedule_gemm_kb(s), s->pair, by8, p->config->batch_invariant, p->target->n_sm);
+}
+
+/* The bits of a result must not depend on fusion: a pair of halves is split as the rule splits both halves in one. */
+static ccc_gemm_tile tile_by_rule(const ccc_plan *p, const schedule_shape *s, int T, bool by8)
+{
+    schedule_shape joined = { s->dtype, 2 * s->N, s->K, false };
+    ccc_gemm_tile t = pick(p, s, T, by8);
+    int split = s->pair ? pick(p, &joined, T, by8).split : t.split;
+    return split == t.split ? t : split_as(t.swap ? t : pick(p, s, 128, by8), split, schedule_gemm_kb(s));
+}
+
+ccc_gemm_tile schedule_gemm(const ccc_plan *p, const schedule_shape *s, int T, bool by8)
+{
+    const schedule_row *r = p->tune ? p->tune->forced : schedule_find(&p->schedule, s, T);
+    int split = p->tune || p->config->batch_invariant ? 0 : schedule_split_of(&p->schedule, s, T);
+    bool fits = r && (r->is == SCHEDULE_GEMM ? by8 : r->is == SCHEDULE_GEMM_T && !(p->config->batch_invariant && r->constant[SCHEDULE_GEMM_SPLIT] > 1));
+    ccc_gemm_tile t = fits ? schedule_tile(r) : tile_by_rule(p, s, T, by8);
+    if (split && split != t.split) t = split_as(t.swap ? t : pick(p, s, 128, by8), split, schedule_gemm_kb(s)); /* another form of the weight has a row */
+    return t;
 }

@@ -182,6 +182,9 @@ CCCRT_API ccc_status cccrt_time_nodes(cccrt_session *s, const cccrt_step_args *a
  * step, and from the KV cache for each token that the step's sequences hold. The caller sets rows[0].size_B. */
 typedef struct { size_t size_B; uint64_t memory_B, local_B, kv_B; } cccrt_node_traffic;
 CCCRT_API ccc_status cccrt_step_traffic(cccrt_session *s, const cccrt_step_args *args, cccrt_node_traffic *rows, uint32_t cap, uint32_t *n, ccc_err *err);
+/* Milliseconds of that step with the nodes alone whose run[i] is not 0 (n of them, as cccrt_time_nodes numbers its rows), mean of n_steps in a row. Nodes may be left out that
+ * write what another one writes too, as in what `ccc tune` makes; else later nodes read what the buffers hold. */
+CCCRT_API ccc_status cccrt_time_subset(cccrt_session *s, const cccrt_step_args *args, const uint8_t *run, uint32_t n, int n_steps, double *step_ms, ccc_err *err);
 /* Milliseconds a step in a chain of n_steps decode steps with advance in between, no host synchronisation; host_us: time to enqueue one. */
 CCCRT_API ccc_status cccrt_time_chain(cccrt_session *s, int64_t n_seqs, int n_steps, double *step_ms, double *host_us, ccc_err *err);
 /* Best GB/s of a streaming read over up to `size_B` bytes of device memory. */

@@ -10,6 +10,7 @@ enum {
     MAX_CHAIN = 1 << 20,
     READ_REPEATS = 10,
     COLD_B = 256 << 20, /* more than caches hold */
+    ENOUGH_B = 1 << 30, /* of weights in a run */
     SMALL_B = 64 << 10  /* a kernel that reads less from memory works on what the step itself made */
 };
 typedef struct {
@@ -149,16 +150,20 @@ static bool same_work(const node_timer *t, uint32_t i, uint32_t k)
 static ccc_status time_group(double *ms, node_timer *t, uint32_t first, ccc_err *err)
 {
     const rt_list *all = &t->c.s->list;
-    uint32_t n = 0, before = 0;
+    uint32_t before = 0;
     int64_t total_B = 0;
     for (uint32_t i = first; i < all->n; i++)
-        if (same_work(t, first, i)) n++, total_B += t->bytes[i].memory;
+        if (same_work(t, first, i)) total_B += t->bytes[i].memory;
     if (total_B < COLD_B && (t->bytes[first].memory >= SMALL_B || t->bytes[first].kv)) before = t->flush.n;
     if (before) memcpy(t->turn, t->flush.launch, before * sizeof *t->turn);
     uint32_t end = before;
+    int64_t used_B = 0;
     do
-        for (uint32_t i = first; i < all->n; i++)
-            if (same_work(t, first, i)) t->turn[end++] = all->launch[i];
+        for (uint32_t i = first; i < all->n && (used_B < ENOUGH_B || end < COPIES); i++) {
+            if (!same_work(t, first, i)) continue;
+            t->turn[end++] = all->launch[i];
+            used_B += t->bytes[i].memory;
+        }
     while (!before && end < COPIES);
     CCC_TRY(time_turn(ms, t, end, err));
     if (before) *ms = *ms > t->flush_ms ? *ms - t->flush_ms : 0;
@@ -262,6 +267,71 @@ ccc_status cccrt_step_traffic(cccrt_session *s, const cccrt_step_args *args, ccc
         rt_result(to, &row, sizeof row);
     }
     if (status == CCC_OK) *n = s->list.n;
+    return status;
+}
+
+/* ---- a step of some of its nodes */
+/* A node may start early beside the one now before it if each node between could. */
+static uint32_t pick_nodes(rt_launch *to, const rt_list *all, const uint8_t *run)
+{
+    uint32_t n = 0;
+    bool early = true;
+    for (uint32_t i = 0; i < all->n; i++) {
+        early = early && all->launch[i].edge == CCART_EDGE_PROGRAMMATIC;
+        if (!run[i]) continue;
+        to[n] = all->launch[i];
+        to[n++].edge = early ? CCART_EDGE_PROGRAMMATIC : CCART_EDGE_FULL;
+        early = true;
+    }
+    return n;
+}
+
+static ccc_status time_picked(clock_pair *c, const rt_list *l, int n_steps, double *step_ms, ccc_err *err)
+{
+    const rt_backend *b = c->s->device->backend;
+    void *graph = NULL;
+    if (b->graph_new) CCC_TRY(b->graph_new(&graph, c->s->code, l, c->stream, err));
+    ccc_status status = time_once(step_ms, c, l, graph, err);
+    if (status == CCC_OK) status = b->event_record(c->s->device, c->from, c->stream, err);
+    for (int i = 0; i < n_steps && status == CCC_OK; i++)
+        status = graph ? b->graph_launch(c->s->device, graph, c->stream, err) : b->run(c->s->code, l, c->stream, err);
+    if (status == CCC_OK) status = b->event_record(c->s->device, c->to, c->stream, err);
+    if (status == CCC_OK) status = b->event_wait(c->s->device, c->to, err);
+    if (status == CCC_OK) status = b->event_ms(c->s->device, step_ms, c->from, c->to, err);
+    if (graph) b->graph_free(c->s->device, graph);
+    *step_ms /= n_steps;
+    return status;
+}
+
+static ccc_status time_subset(clock_pair *c, const cccrt_step_args *a, const uint8_t *run, uint32_t n, int n_steps,
+                              double *step_ms, ccc_err *err)
+{
+    cccrt_session *s = c->s;
+    const ccart_program *p;
+    rt_counts counts;
+    CCC_TRY(list_nodes(s, &p, &counts, a, err));
+    if (n != s->list.n) return ccc_fail(err, CCC_E_ARG, "the step has %u nodes, not %u", s->list.n, n);
+    CCC_TRY(rt_stage(s, a, &counts, 0, c->stream, err));
+    rt_list l = {.launch = calloc(n + 1, sizeof *l.launch)};
+    if (!l.launch) return ccc_fail(err, CCC_E_NOMEM, "out of memory for measurements");
+    l.n = pick_nodes(l.launch, &s->list, run);
+    ccc_status status = time_picked(c, &l, n_steps, step_ms, err);
+    free(l.launch);
+    return status;
+}
+
+ccc_status cccrt_time_subset(cccrt_session *s, const cccrt_step_args *args, const uint8_t *run, uint32_t n,
+                             int n_steps, double *step_ms, ccc_err *err)
+{
+    cccrt_step_args a;
+    CCC_TRY(rt_args(&a, sizeof a, args, "cccrt_step_args", err));
+    if (n_steps < 1 || n_steps > MAX_CHAIN) return ccc_fail(err, CCC_E_ARG, "%d steps", n_steps);
+    CCC_TRY(rt_enter(s->device, err));
+    clock_pair c;
+    ccc_status status = clock_new(&c, s, err);
+    if (status == CCC_OK) status = time_subset(&c, &a, run, n, n_steps, step_ms, err);
+    clock_free(&c);
+    rt_leave(s->device);
     return status;
 }
 

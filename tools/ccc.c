@@ -10,6 +10,7 @@ int main(int argc, char **argv)
         { "opt", cmd_opt, "run passes on the text form of a graph" },
         { "eval", cmd_eval, "run the reference evaluator on a graph" },
         { "inspect", cmd_inspect, "what is in an artifact" },
+        { "tune", cmd_tune, "candidates for kernel shapes, and a schedule from their times" },
         { "cache", cmd_cache, "list, verify, shrink or clear the cache" },
         { 0 },
     };

@@ -10,6 +10,7 @@ int main(int argc, char **argv)
         { "prepare", rt_prepare, "write the weights' final bytes once, for a fast start" },
         { "run", rt_run, "run a model on token ids" },
         { "bench", rt_bench, "time a step and its kernels, beside the memory's read ceiling" },
+        { "tune", rt_tune, "time the candidates that ccc tune made" },
         { 0 },
     };
     return command_main("cccrt", "Runs models that ccc compiled.", cccrt_version(), table, argc, argv);

@@ -10,10 +10,12 @@ int cmd_opt(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_cache(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 
 int rt_info(int argc, char **argv);
 int rt_verify(int argc, char **argv);
 int rt_prepare(int argc, char **argv);
 int rt_run(int argc, char **argv);
 int rt_bench(int argc, char **argv);
+int rt_tune(int argc, char **argv);
 #endif

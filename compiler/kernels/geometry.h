@@ -58,16 +58,16 @@ static inline int ccc_matvec_shared_B(int K, int tok, int norm, int pair, ccc_ma
     return ccc_matvec_scratch_B(tok, norm, pair, s) + (norm ? tok * K * 2 : 0);
 }
 /* A good shape, from whole steps of an 8B, a 1B and a 135M model on an H100. One token: whole rows are on their way before the wait, in few
- * registers a thread, so that many blocks are there early. Long rows are shared by the 8 warps of a block, short ones are a warp's or two's, and
- * a norm in front serves more of them. The head, whose rows are many, wants half rows. */
+ * registers a thread, so that many blocks are there early. Long rows are shared by the 8 warps of a block, short ones are a warp's, and a norm in
+ * front serves two of them. The head, whose rows are many, wants half rows. SPLIT, which decides the order of the sum, depends on the rows of w
+ * and on K alone: neither a norm in front nor two halves as a pair change the bits. Shapes that want something else: schedules/. */
 static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int norm, int pair)
 {
     ccc_matvec_shape s = {1, 4, 8, 8};
     if (tok > 1) return (ccc_matvec_shape){2, pair ? 4 : 2, 8, 1};
-    if (K <= 1024 && norm && !pair && N < 16384) return (ccc_matvec_shape){2, (K + 511) / 512, 8, 2};
-    if (K <= 1024) return (ccc_matvec_shape){N >= 16384 ? 4 : norm ? 2 : 1, (K + 255) / 256, 4, 1};
-    if (N >= 32768) return (ccc_matvec_shape){1, 4, 4, 2};
-    if (K >= 2048 && K < 4096 && !pair) s.split = 4;
+    if (K <= 1024) return (ccc_matvec_shape){N >= 16384 ? 4 / (pair + 1) : norm ? 2 : 1, (K + 255) / 256, 4, 1};
+    if (N * (pair + 1) >= 32768) return (ccc_matvec_shape){1, 4, 4, 2};
+    if (K >= 2048 && K < 4096) s.split = 4;
     while (s.loads > 1 && (s.loads - 1) * s.split * 256 >= K) s.loads--;
     return s;
 }

@@ -20,15 +20,17 @@ static ccc_graph *parse(const char *text)
     return g;
 }
 
-static ccc_key key_of(const ccc_graph *g, const ccc_config *c, const char *const v[3])
+static ccc_key key_with(const ccc_graph *g, const ccc_config *c, const char *const v[3], const ccc_buf *schedule)
 {
     ccc_factors f = { 0 };
     ccc_err e = { 0 };
-    cr_assert(ccc_artifact_factors(&f, g, c, v, &e) == CCC_OK, "%s", e.msg);
+    cr_assert(ccc_artifact_factors(&f, g, c, v, schedule, &e) == CCC_OK, "%s", e.msg);
     ccc_key k = ccc_factors_key(&f);
     ccc_factors_free(&f);
     return k;
 }
+
+static ccc_key key_of(const ccc_graph *g, const ccc_config *c, const char *const v[3]) { return key_with(g, c, v, &(ccc_buf){ 0 }); }
 
 static bool same(ccc_key a, ccc_key b) { return !memcmp(a.b, b.b, sizeof a.b); }
 
@@ -72,6 +74,16 @@ Test(compile_key, every_version)
         v[i] = "another";
         cr_assert(!same(k, key_of(g, &c, v)), "version %u", i);
     }
+    ccc_graph_free(g);
+}
+
+Test(compile_key, the_schedule)
+{
+    ccc_graph *g = parse(model);
+    ccc_config c;
+    ccc_config_init(&c);
+    ccc_key k = key_of(g, &c, versions), other = key_with(g, &c, versions, &(ccc_buf){ "target sm_90a\n", 14, 15, false });
+    cr_assert(!same(k, other));
     ccc_graph_free(g);
 }
 

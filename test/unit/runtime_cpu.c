@@ -427,6 +427,9 @@ Test(cpu, measuring)
     OK(cccrt_step_traffic(x.s, &g, (cccrt_node_traffic *)shorter, 4, &n, &err));
     cr_assert(shorter[1][1] == 4 && shorter[3][1] == 4);
     FAILS(CCC_E_ARG, "size_B is 7", cccrt_step_traffic(x.s, &g, &(cccrt_node_traffic){.size_B = 7}, 4, &n, &err));
+    OK(cccrt_time_subset(x.s, &g, (uint8_t[]){1, 0, 1, 0}, 4, 3, &ms, &err));
+    cr_assert(ms > 0);
+    FAILS(CCC_E_ARG, "has 4 nodes, not 3", cccrt_time_subset(x.s, &g, (uint8_t[]){1, 1, 1}, 3, 3, &ms, &err));
     OK(cccrt_time_chain(x.s, 2, 5, &ms, &us, &err));
     cr_assert(ms > 0 && us > 0);
     FAILS(CCC_E_ARG, "too small", cccrt_time_read(x.s, 100, &ms, &err));

@@ -318,6 +318,7 @@ Test(cuda, measuring)
     OK(cccrt_time_nodes(x.s, &g, 3, t, 3, &n, &err));
     cr_assert_eq(n, 5);
     cr_assert_str_eq(t[2].kernel, "map");
+    OK(cccrt_time_subset(x.s, &g, (uint8_t[]){1, 1, 0, 1, 1}, 5, 3, &ms, &err));
     OK(cccrt_time_chain(x.s, 2, 4, &ms, &us, &err));
     FAILS(CCC_E_ARG, "a chain of 0 steps", cccrt_time_chain(x.s, 2, 0, &ms, &us, &err));
     close_all(&x);
