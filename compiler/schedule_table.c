@@ -180,7 +180,7 @@ static ccc_status number(int64_t *out, reader *r, const char *text, const char *
 static ccc_status field(int64_t *from, int64_t *to, reader *r, const char *name)
 {
     char word[64];
-    const char *end;
+    const char *end = word;
     size_t n = strlen(name);
     if (!next_word(r, word) || strncmp(word, name, n) || word[n] != '=')
         return ccc_fail(r->err, CCC_E_PARSE, "%s:%u: '%s=' is wanted, not '%.40s'", r->name, r->line, name, word);
