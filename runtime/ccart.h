@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define CCART_MAGIC "\x89" "CCART\r\n"   /* 8 bytes */
-enum { CCART_MAJOR = 1, CCART_MINOR = 1, CCART_HASH_XXH3_128 = 1, CCART_CODEC_RAW = 0, CCART_CODEC_ZSTD = 1 };
+enum { CCART_MAJOR = 1, CCART_MINOR = 2, CCART_HASH_XXH3_128 = 1, CCART_CODEC_RAW = 0, CCART_CODEC_ZSTD = 1 };
 enum { /* limits a reader enforces before it allocates */
     CCART_MAX_CHUNKS = 256, CCART_MAX_RAW_B = 1 << 30, CCART_MAX_KERNELS = 4096, CCART_MAX_PROGRAMS = 1024, CCART_MAX_NODES = 65536,
     CCART_MAX_PARAMS = 1 << 20, CCART_MAX_EXPRS = 1 << 20, CCART_MAX_EXPR_B = 256, CCART_MAX_EXPR_DEPTH = 16, CCART_MAX_WEIGHTS = 1 << 18,
@@ -26,7 +26,8 @@ enum { /* chunk kinds; `index` in the table of contents is the target's number, 
     CCART_CHUNK_FACTS = 5,    /* key/value strings: theta, eps, ... */
     CCART_CHUNK_GRAPH = 6,    /* the graph as text, skippable */
     CCART_CHUNK_REPORT = 7,   /* JSON: passes, decisions, times left out (they would not be deterministic), skippable */
-    CCART_CHUNK_TRAFFIC = 8   /* since 1.1: how many bytes the nodes of a target's step programs move, skippable */
+    CCART_CHUNK_TRAFFIC = 8,  /* since 1.1: how many bytes the nodes of a target's step programs move, skippable */
+    CCART_CHUNK_PTX = 9       /* since 1.2: the PTX of a target's modules, unpacked when a driver is given it */
 };
 
 /* ---- expressions: postfix code over int64, checked when opened (stack never empty, never over DEPTH, exactly one value left),
@@ -42,8 +43,10 @@ typedef struct { const uint8_t *code; uint32_t size_B; } ccart_expr;
 
 /* ---- kernels */
 enum { CCART_TARGET_CUDA = 1, CCART_TARGET_HOST = 2 };
-enum { CCART_MODULE_CUBIN = 1, CCART_MODULE_PTX = 2, CCART_MODULE_HOST = 3 /* flat position-independent image; see runtime/README.md */ };
-typedef struct { uint32_t kind; const uint8_t *data; uint64_t size_B; } ccart_module;
+enum { CCART_MODULE_CUBIN = 1, CCART_MODULE_PTX = 2, CCART_MODULE_HOST = 3 /* flat position-independent image; see runtime/README.md */,
+       CCART_MODULE_PTX_APART = 4 /* in a file alone: PTX that lies in the target's PTX chunk */ };
+typedef struct { uint32_t kind; const uint8_t *data /* NULL: PTX, see ccart_ptx_text */; uint64_t size_B; } ccart_module;
+typedef struct { const uint8_t *data; uint64_t stored_B, raw_B; uint8_t codec, digest[16]; } ccart_packed; /* a chunk as it lies in the file */
 typedef struct { /* one compiled kernel; every kernel takes one argument struct by value (compiler/kernels/abi.h) */
     const char *name;          /* for people: template and constants */
     const char *symbol;        /* entry in the module; host: unused */
@@ -163,6 +166,7 @@ typedef struct {
     uint32_t min_driver_cubin, min_driver_ptx; /* CUDA version *1000 + minor*10, as cuDriverGetVersion; 0: does not apply */
     uint32_t cpu_level;           /* host: 3 = x86-64-v3, 4 = x86-64-v4 */
     ccart_module *module; uint32_t n_modules;
+    ccart_packed ptx;             /* of a file that was read: the texts of its PTX modules */
     ccart_kernel *kernel; uint32_t n_kernels;
     ccart_program *program; uint32_t n_programs;
     ccart_program *load; uint32_t n_load;   /* load programs: mode 0 */

@@ -12,7 +12,8 @@
 enum { CCART_HEADER_B = 64, CCART_ROW_B = 56, CCART_ALIGN_B = 64, CCART_HASH_B = 16, CCART_ZSTD_LEVEL = 9 };
 enum {
     CCART_WITH_TEXT = 1, /* also decode the graph's text and the report; without it both are "" */
-    CCART_TEXT_ALONE = 2 /* nothing else: no targets, no limits; all hashes are checked as ever */
+    CCART_TEXT_ALONE = 2, /* nothing else: no targets, no limits; all hashes are checked as ever */
+    CCART_WITH_PTX = 4    /* also unpack PTX that lies apart; without it such modules have no data */
 };
 
 /* *out comes from malloc: release it with free(). The same content always gives the same bytes. Encoding
@@ -22,6 +23,11 @@ ccc_status ccart_encode(uint8_t **out, size_t *size_B, const ccart_file *f, ccc_
  * unchanged until ccart_release. */
 ccc_status ccart_decode(ccart_file **out, const void *data, size_t size_B, unsigned flags, ccc_err *err);
 void ccart_release(ccart_file *f); /* of ccart_decode alone; accepts NULL */
+/* PTX is most of what an artifact unpacks to, and where there are cubins nobody reads it: so it stays packed
+ * until a driver is to compile it. *room comes from malloc and holds the texts of all modules without data,
+ * one after the other, each with a 0 behind it; checked against the chunk's hash and the modules' sizes. */
+ccc_status ccart_ptx_unpack(uint8_t **room, const ccart_target *t, ccc_err *err);
+const uint8_t *ccart_ptx_text(const ccart_target *t, uint32_t module, const uint8_t *room);
 /* Every index, range, size and expression of all targets. */
 ccc_status ccart_validate(const ccart_file *f, ccc_err *err);
 

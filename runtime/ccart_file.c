@@ -129,14 +129,22 @@ static bool states_traffic(const ccart_target *t)
     return false;
 }
 
+static bool has_ptx(const ccart_target *t)
+{
+    for (uint32_t i = 0; i < t->n_modules; i++)
+        if (t->module[i].kind == CCART_MODULE_PTX) return true;
+    return false;
+}
+
 static ccc_status add_all(writer *w, ccart_file *f, ccc_err *err)
 {
-    if (f->n_targets > (CCART_MAX_CHUNKS - 4) / 4)
+    if (f->n_targets > (CCART_MAX_CHUNKS - 4) / 5)
         return ccc_fail(err, CCC_E_UNSUPPORTED, "too many targets for one artifact: %u", f->n_targets);
     ADD(CCART_REQUIRED | CCART_CHUNK_META, 0, ccart_chunk_meta(&s, f));
     ADD(CCART_REQUIRED | CCART_CHUNK_FACTS, 0, ccart_chunk_facts(&s, f));
     for (uint32_t t = 0; t < f->n_targets; t++) {
         ADD(CCART_REQUIRED | CCART_CHUNK_KERNELS, t, ccart_chunk_kernels(&s, &f->target[t]));
+        if (has_ptx(&f->target[t])) ADD(CCART_REQUIRED | CCART_CHUNK_PTX, t, ccart_chunk_ptx(&s, &f->target[t]));
         ADD(CCART_REQUIRED | CCART_CHUNK_PROGRAMS, t, ccart_chunk_programs(&s, &f->target[t]));
         ADD(CCART_REQUIRED | CCART_CHUNK_WEIGHTS, t, ccart_chunk_weights(&s, &f->target[t]));
         if (states_traffic(&f->target[t])) ADD(CCART_CHUNK_TRAFFIC, t, ccart_chunk_traffic(&s, &f->target[t]));
@@ -223,8 +231,8 @@ static bool all_zero(const uint8_t *p, size_t n)
 static bool known_chunk(uint32_t kind)
 {
     uint32_t id = kind & ~CCART_REQUIRED;
-    return id >= CCART_CHUNK_META && id <= CCART_CHUNK_TRAFFIC &&
-           (id <= CCART_CHUNK_FACTS) == !!(kind & CCART_REQUIRED);
+    bool required = id <= CCART_CHUNK_FACTS || id == CCART_CHUNK_PTX;
+    return id >= CCART_CHUNK_META && id <= CCART_CHUNK_PTX && required == !!(kind & CCART_REQUIRED);
 }
 
 static ccc_status read_header(reader *r, ccc_err *err)
@@ -326,6 +334,7 @@ static ccc_status read_toc(reader *r, ccc_err *err)
 static bool wanted(const reader *r, uint32_t kind)
 {
     bool text = kind == CCART_CHUNK_GRAPH || kind == CCART_CHUNK_REPORT;
+    if (kind == (CCART_REQUIRED | CCART_CHUNK_PTX) && !(r->flags & CCART_WITH_PTX)) return false;
     return known_chunk(kind) &&
            (text ? r->flags & (CCART_WITH_TEXT | CCART_TEXT_ALONE) : !(r->flags & CCART_TEXT_ALONE));
 }
@@ -343,12 +352,13 @@ static ccc_status make_room(reader *r, ccc_err *err)
     for (uint32_t i = 0; i < r->n; i++) {
         const row *c = &r->row[i];
         const uint8_t *from = r->data + c->offset;
-        if (c->codec == CCART_CODEC_RAW || !wanted(r, c->kind)) continue;
+        bool now = wanted(r, c->kind), later = c->kind == (CCART_REQUIRED | CCART_CHUNK_PTX);
+        if (c->codec == CCART_CODEC_RAW || (!now && !later)) continue;
         if (ZSTD_getFrameContentSize(from, (size_t)c->stored_B) != c->raw_B ||
             ZSTD_findFrameCompressedSize(from, (size_t)c->stored_B) != c->stored_B)
             return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is not one whole frame",
                             c->kind, c->index);
-        size_B += unpacked_B(c);
+        if (now) size_B += unpacked_B(c);
     }
     bool huge = size_B >= HUGE_B;
     r->to->room = malloc((size_t)(huge ? size_B + 2 * HUGE_B : size_B + 1));
@@ -401,6 +411,9 @@ static void read_content(ccart_stream *s, ccart_file *f, uint32_t id, uint32_t i
     case CCART_CHUNK_KERNELS:
         ccart_chunk_kernels(s, t);
         break;
+    case CCART_CHUNK_PTX:
+        ccart_chunk_ptx(s, t);
+        break;
     case CCART_CHUNK_PROGRAMS:
         ccart_chunk_programs(s, t);
         break;
@@ -413,11 +426,16 @@ static void read_content(ccart_stream *s, ccart_file *f, uint32_t id, uint32_t i
     }
 }
 
+static const row *find_row(const reader *r, uint32_t kind, uint32_t index)
+{
+    for (uint32_t i = 0; i < r->n; i++)
+        if (r->row[i].kind == kind && r->row[i].index == index) return &r->row[i];
+    return NULL;
+}
+
 static ccc_status read_chunk(reader *r, uint32_t kind, uint32_t index, ccc_err *err)
 {
-    const row *c = NULL;
-    for (uint32_t i = 0; i < r->n; i++)
-        if (r->row[i].kind == kind && r->row[i].index == index) c = &r->row[i];
+    const row *c = find_row(r, kind, index);
     if (!c && !(kind & CCART_REQUIRED)) return CCC_OK;
     if (!c) return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is missing", kind, index);
     ccart_stream s = {.size_B = (size_t)c->raw_B, .memory = r->to->memory};
@@ -432,7 +450,70 @@ static ccc_status read_chunk(reader *r, uint32_t kind, uint32_t index, ccc_err *
 
 static bool of_target(uint32_t id)
 {
-    return (id >= CCART_CHUNK_KERNELS && id <= CCART_CHUNK_WEIGHTS) || id == CCART_CHUNK_TRAFFIC;
+    return (id >= CCART_CHUNK_KERNELS && id <= CCART_CHUNK_WEIGHTS) || id == CCART_CHUNK_TRAFFIC ||
+           id == CCART_CHUNK_PTX;
+}
+
+static bool lies_apart(const ccart_module *m)
+{
+    return m->kind == CCART_MODULE_PTX && !m->data;
+}
+
+/* PTX stays packed; its chunk must have room for what the modules say, and no more. */
+static ccc_status read_ptx(reader *r, uint32_t index, ccc_err *err)
+{
+    const uint32_t kind = CCART_REQUIRED | CCART_CHUNK_PTX;
+    const row *c = find_row(r, kind, index);
+    ccart_target *t = &r->to->file.target[index];
+    uint64_t size_B = 0;
+    for (uint32_t i = 0; i < t->n_modules; i++)
+        if (lies_apart(&t->module[i])) {
+            if (t->module[i].size_B > CCART_MAX_RAW_B) return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: a module of target %u is larger than the format allows", index);
+            size_B += t->module[i].size_B + 1;
+        }
+    if (!c && !size_B) return CCC_OK;
+    if (!c) return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is missing", kind, index);
+    if (!size_B || c->raw_B != size_B)
+        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u has %llu bytes, its modules %llu", kind, index,
+                        (unsigned long long)c->raw_B, (unsigned long long)size_B);
+    t->ptx = (ccart_packed){.data = r->data + c->offset, .stored_B = c->stored_B, .raw_B = c->raw_B, .codec = c->codec};
+    memcpy(t->ptx.digest, c->digest, sizeof t->ptx.digest);
+    return r->flags & CCART_WITH_PTX ? read_chunk(r, kind, index, err) : CCC_OK;
+}
+
+ccc_status ccart_ptx_unpack(uint8_t **room, const ccart_target *t, ccc_err *err)
+{
+    const ccart_packed *p = &t->ptx;
+    uint8_t sum[CCART_HASH_B], *to = malloc(p->raw_B ? (size_t)p->raw_B : 1);
+    if (!to) return ccc_fail(err, CCC_E_NOMEM, "out of memory: the PTX of target %s has %llu bytes", t->name, (unsigned long long)p->raw_B);
+    digest(sum, p->data, (size_t)p->stored_B); /* a caller's memory may have changed since it was opened */
+    bool fine = memcmp(sum, p->digest, sizeof sum) == 0;
+    size_t n = (size_t)p->raw_B;
+    if (fine && p->codec == CCART_CODEC_RAW) memcpy(to, p->data, n);
+    else if (fine) n = ZSTD_decompress(to, n, p->data, (size_t)p->stored_B);
+    bool no_memory = fine && ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation;
+    fine = fine && n == p->raw_B;
+    const uint8_t *end = to;
+    for (uint32_t i = 0; fine && i < t->n_modules; i++)
+        if (lies_apart(&t->module[i])) {
+            end += t->module[i].size_B + 1;
+            fine = !end[-1];
+        }
+    if (fine) {
+        *room = to;
+        return CCC_OK;
+    }
+    free(to);
+    return no_memory ? ccc_fail(err, CCC_E_NOMEM, "out of memory while PTX is unpacked")
+                     : ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: the PTX of target %s cannot be unpacked", t->name);
+}
+
+const uint8_t *ccart_ptx_text(const ccart_target *t, uint32_t module, const uint8_t *room)
+{
+    if (!lies_apart(&t->module[module])) return t->module[module].data;
+    for (uint32_t i = 0; i < module; i++)
+        if (lies_apart(&t->module[i])) room += t->module[i].size_B + 1;
+    return room;
 }
 
 static ccc_status read_model(reader *r, ccc_err *err)
@@ -442,6 +523,7 @@ static ccc_status read_model(reader *r, ccc_err *err)
     CCC_TRY(read_chunk(r, CCART_REQUIRED | CCART_CHUNK_FACTS, 0, err));
     for (uint32_t t = 0; t < f->n_targets; t++) {
         CCC_TRY(read_chunk(r, CCART_REQUIRED | CCART_CHUNK_KERNELS, t, err));
+        CCC_TRY(read_ptx(r, t, err));
         CCC_TRY(read_chunk(r, CCART_REQUIRED | CCART_CHUNK_PROGRAMS, t, err));
         CCC_TRY(read_chunk(r, CCART_REQUIRED | CCART_CHUNK_WEIGHTS, t, err));
         CCC_TRY(read_chunk(r, CCART_CHUNK_TRAFFIC, t, err));

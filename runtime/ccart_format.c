@@ -80,8 +80,20 @@ void ccart_chunk_report(ccart_stream *s, ccart_file *f)
 
 static void module(ccart_stream *s, ccart_module *p)
 {
-    ccart_u32(s, &p->kind);
-    ccart_blob(s, &p->data, &p->size_B);
+    uint32_t kind = p->kind == CCART_MODULE_PTX ? CCART_MODULE_PTX_APART : p->kind; /* formats 1.0 and 1.1 had it here */
+    ccart_u32(s, &kind);
+    if (kind == CCART_MODULE_PTX_APART) ccart_u64(s, &p->size_B);
+    else ccart_blob(s, &p->data, &p->size_B);
+    p->kind = kind == CCART_MODULE_PTX_APART ? CCART_MODULE_PTX : kind;
+}
+
+/* One text a module that has none of its own yet, in order. */
+void ccart_chunk_ptx(ccart_stream *s, ccart_target *t)
+{
+    for (uint32_t i = 0; i < t->n_modules && !s->wrong; i++) {
+        ccart_module *m = &t->module[i];
+        if (m->kind == CCART_MODULE_PTX && (s->writing || !m->data)) ccart_text(s, &m->data, m->size_B);
+    }
 }
 
 static void kernel(ccart_stream *s, ccart_kernel *p)
@@ -101,7 +113,7 @@ static void kernel(ccart_stream *s, ccart_kernel *p)
 
 void ccart_chunk_kernels(ccart_stream *s, ccart_target *t)
 {
-    CCART_ARRAY(s, t->module, t->n_modules, 2 * CCART_MAX_KERNELS, 13, module);
+    CCART_ARRAY(s, t->module, t->n_modules, 2 * CCART_MAX_KERNELS, 12, module);
     CCART_ARRAY(s, t->kernel, t->n_kernels, CCART_MAX_KERNELS, 46, kernel);
 }
 

@@ -10,6 +10,7 @@ void ccart_chunk_facts(ccart_stream *s, ccart_file *f);
 void ccart_chunk_graph(ccart_stream *s, ccart_file *f);
 void ccart_chunk_report(ccart_stream *s, ccart_file *f);
 void ccart_chunk_kernels(ccart_stream *s, ccart_target *t);
+void ccart_chunk_ptx(ccart_stream *s, ccart_target *t); /* after the kernels */
 void ccart_chunk_programs(ccart_stream *s, ccart_target *t);
 void ccart_chunk_weights(ccart_stream *s, ccart_target *t);
 void ccart_chunk_traffic(ccart_stream *s, ccart_target *t); /* after the programs */

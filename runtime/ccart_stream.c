@@ -187,6 +187,14 @@ void ccart_blob(ccart_stream *s, const uint8_t **v, uint64_t *n)
     zero_byte(s);
 }
 
+void ccart_text(ccart_stream *s, const uint8_t **v, uint64_t n)
+{
+    if (!s->writing) *v = take(s, n);
+    else if (*v) put(s, *v, (size_t)n);
+    else ccart_wrong(s, "a text is missing");
+    zero_byte(s);
+}
+
 void ccart_code(ccart_stream *s, const uint8_t **v, uint32_t *n)
 {
     if (s->writing && *n > UINT16_MAX) ccart_wrong(s, "an expression is too long");

@@ -34,6 +34,7 @@ void ccart_raw(ccart_stream *s, uint8_t *v, uint32_t n); /* n bytes in place */
 void ccart_str(ccart_stream *s, const char **v);         /* u32 size, bytes, a 0; no 0 inside */
 void ccart_blob(ccart_stream *s, const uint8_t **v,
                 uint64_t *n); /* u64 size, 0s up to a multiple of 16, bytes, a 0 */
+void ccart_text(ccart_stream *s, const uint8_t **v, uint64_t n);  /* n bytes, a 0 */
 void ccart_code(ccart_stream *s, const uint8_t **v, uint32_t *n); /* u16 size, bytes */
 /* A u32 count and room for so many elements. Each takes at least min_B bytes of the stream, which bounds what
  * is allocated. */

@@ -57,6 +57,7 @@ void rt_code_close(rt_code *c)
     cccrt_artifact_close(c->artifact);
     free(c->kernel);
     free(c->module);
+    free(c->ptx);
     free(c);
 }
 

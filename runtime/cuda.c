@@ -207,13 +207,12 @@ static ccc_status can_run(cccrt_device *d, const cccrt_artifact *a, const ccart_
                     t->name, t->cc / 10, t->cc % 10, d->name, d->cc / 10, d->cc % 10);
 }
 
-static ccc_status load_module(rt_cuda *c, cu_module *out, const ccart_module *m, const char *kernel,
-                              ccc_err *err)
+static ccc_status load_module(rt_cuda *c, cu_module *out, const void *image, const char *kernel, ccc_err *err)
 {
     char log[JIT_LOG_B] = "";
     int options[] = {CU_JIT_LOG, CU_JIT_LOG_SIZE};
     void *values[] = {log, (void *)(uintptr_t)JIT_LOG_B};
-    cu_result r = c->cu.module_load(out, m->data, 2, options, values);
+    cu_result r = c->cu.module_load(out, image, 2, options, values);
     if (!r) return CCC_OK;
     log[strcspn(log, "\n")] = 0;
     char what[400];
@@ -270,7 +269,10 @@ static ccc_status load_kernel(rt_code *code, uint32_t index, ccc_err *err)
     uint32_t m = k->cubin != UINT32_MAX && cubin_fits(&c->base, t) ? k->cubin : k->ptx;
     if (m == UINT32_MAX)
         return ccc_fail(err, CCC_E_DEVICE, "kernel '%s' has no code for this device", k->name);
-    if (!code->module[m]) CCC_TRY(load_module(c, (cu_module *)&code->module[m], &t->module[m], k->name, err));
+    if (!code->module[m]) {
+        if (!t->module[m].data && !code->ptx) CCC_TRY(ccart_ptx_unpack(&code->ptx, t, err));
+        CCC_TRY(load_module(c, (cu_module *)&code->module[m], ccart_ptx_text(t, m, code->ptx), k->name, err));
+    }
     RT_CU(c, "find a kernel in its module",
           module_function((cu_function *)&to->entry, code->module[m], k->symbol));
     CCC_TRY(check_arguments(c, k, to->entry, err));

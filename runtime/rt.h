@@ -48,6 +48,7 @@ typedef struct rt_code {
     pthread_mutex_t lock; /* taken while kernels are loaded, never by a step */
     rt_kernel *kernel;    /* [n_kernels] */
     void **module;        /* [n_modules] what the back end made of each, NULL: not loaded */
+    uint8_t *ptx;         /* unpacked when the first kernel without a cubin that fits is loaded */
     void *constant;       /* the target's constant data on the device */
     double modules_ms;
 } rt_code;

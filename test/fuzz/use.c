@@ -168,7 +168,7 @@ void use_make_skeleton(use_skeleton *out, const void *data, size_t size_B)
 {
     ccart_file *f;
     ccc_err err = {0};
-    if (ccart_decode(&f, data, size_B, CCART_WITH_TEXT, &err) != CCC_OK) use_fail("skeleton", err.msg);
+    if (ccart_decode(&f, data, size_B, CCART_WITH_TEXT | CCART_WITH_PTX, &err) != CCC_OK) use_fail("skeleton", err.msg);
     for (uint32_t i = 0; i < f->n_targets; i++) thin_target(&f->target[i]);
     if (ccart_validate(f, &err) != CCC_OK || ccart_encode(&out->packed, &out->packed_B, f, &err) != CCC_OK)
         use_fail("skeleton", err.msg);

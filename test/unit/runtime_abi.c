@@ -134,6 +134,7 @@ Test(abi, artifacts_of_earlier_formats)
 {
     check_format("1.0");
     check_format("1.1");
+    check_format("1.2");
 }
 
 Test(abi, argument_structs_of_an_older_size)
@@ -199,7 +200,7 @@ Test(abi, newer_formats)
     last[3] |= 0x80; /* with one that it must know */
     seal_again(bytes, size_B);
     cr_assert_eq(cccrt_artifact_open_memory(&a, bytes, size_B, NULL, &err), CCC_E_VERSION);
-    cr_assert(strstr(err.msg, "1.9") && strstr(err.msg, "1.1"), "%s", err.msg);
+    cr_assert(strstr(err.msg, "1.9") && strstr(err.msg, "1.2"), "%s", err.msg);
     bytes[8] = 2, bytes[10] = 3; /* 2.3 */
     seal_again(bytes, size_B);
     cr_assert_eq(cccrt_artifact_open_memory(&a, bytes, size_B, NULL, &err), CCC_E_VERSION);

@@ -442,7 +442,7 @@ Test(cpu, info_and_memory)
     char *json;
     OK(cccrt_artifact_verify(a, &err));
     OK(cccrt_artifact_info(&json, a, &err));
-    cr_assert(strstr(json, "\"format\":\"1.1\"") && strstr(json, "\"test \\\"quoted\\\"\\u000a\"") &&
+    cr_assert(strstr(json, "\"format\":\"1.2\"") && strstr(json, "\"test \\\"quoted\\\"\\u000a\"") &&
                   strstr(json, "\"mode\":\"decode\""),
               "%s", json);
     cccrt_free(json);

@@ -11,14 +11,14 @@ Test(format, round_trip)
     ccc_err err = {0};
     ccart_file *f;
     make_artifact(&a, &na);
-    cr_assert_eq(ccart_decode(&f, a, na, CCART_WITH_TEXT, &err), CCC_OK, "%s", err.msg);
+    cr_assert_eq(ccart_decode(&f, a, na, CCART_WITH_TEXT | CCART_WITH_PTX, &err), CCC_OK, "%s", err.msg);
     cr_assert_eq(ccart_validate(f, &err), CCC_OK, "%s", err.msg);
     cr_assert_eq(ccart_encode(&b, &nb, f, &err), CCC_OK);
     cr_assert(na == nb && memcmp(a, b, na) == 0, "the same content must give the same bytes");
     cr_assert_str_eq(f->graph_text, "graph @test() {}\n");
     cr_assert_str_eq(f->target[1].kernel[K_MAP].name, "map");
     cr_assert_eq(f->target[1].program[0].tmap[0].box[1], 8);
-    cr_assert_eq(((uintptr_t)f->target[1].module[3].data) % 16, 0);
+    cr_assert_eq(((uintptr_t)f->target[0].module[0].data) % 16, 0);
     cr_assert(f->target[1].program[0].n_traffic == f->target[1].program[0].n_nodes && f->target[1].program[0].traffic[1].kv_B == 100);
     ccart_release(f);
     cr_assert_eq(ccart_decode(&f, a, na, 0, &err), CCC_OK);
@@ -26,6 +26,78 @@ Test(format, round_trip)
     ccart_release(f);
     free(a);
     free(b);
+}
+
+/* Opening leaves PTX packed; a device unpacks it. */
+Test(format, ptx_lies_apart)
+{
+    uint8_t *a, *room;
+    size_t n;
+    ccc_err err = {0};
+    ccart_file *f;
+    make_artifact(&a, &n);
+    cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_OK, "%s", err.msg);
+    const ccart_target *t = &f->target[1];
+    for (uint32_t i = 0; i < t->n_modules; i++) cr_assert(t->module[i].kind == CCART_MODULE_PTX && !t->module[i].data);
+    cr_assert_eq(ccart_ptx_unpack(&room, t, &err), CCC_OK, "%s", err.msg);
+    for (uint32_t i = 0; i < t->n_modules; i++) {
+        const ccart_module *m = &make_file()->target[1].module[i];
+        const uint8_t *text = ccart_ptx_text(t, i, room);
+        cr_assert(t->module[i].size_B == m->size_B && !memcmp(text, m->data, m->size_B) && !text[m->size_B]);
+    }
+    free(room);
+    a[t->ptx.data - a + 9] ^= 1; /* a caller's memory, changed after it was opened */
+    cr_assert_eq(ccart_ptx_unpack(&room, t, &err), CCC_E_CORRUPT);
+    cr_assert(strstr(err.msg, "PTX"), "%s", err.msg);
+    ccart_release(f);
+    free(a);
+}
+
+/* A chunk of the second target in an artifact of plain chunks. */
+static uint8_t *chunk(uint8_t *a, uint8_t kind, uint8_t **row, uint64_t *size_B)
+{
+    for (*row = a + 64; *row < a + 64 + 56 * (size_t)a[16]; *row += 56)
+        if ((*row)[0] == kind && (*row)[4] == 1) {
+            uint64_t at;
+            memcpy(&at, *row + 16, 8);
+            memcpy(size_B, *row + 24, 8);
+            return a + at;
+        }
+    cr_assert(false, "no chunk %d", kind);
+    return NULL;
+}
+
+Test(format, ptx_that_does_not_fit_its_modules)
+{
+    uint8_t *a, *room, *row;
+    size_t n;
+    uint64_t size_B;
+    ccart_file *f;
+    ccc_err err = {0};
+    make_raw(&a, &n);
+    uint8_t *modules = chunk(a, CCART_CHUNK_KERNELS, &row, &size_B), *text = chunk(a, CCART_CHUNK_PTX, &row, &size_B);
+    cr_assert(size_B && !text[size_B - 1]);
+    cr_assert_eq(modules[4], CCART_MODULE_PTX_APART); /* behind the count */
+    modules[8]++;
+    make_seal(a, n);
+    cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_E_CORRUPT);
+    cr_assert(strstr(err.msg, "its modules"), "%s", err.msg);
+    modules[8]--;
+    text[size_B - 1] = 'x'; /* a text without its end: seen when it is unpacked, before a driver sees it */
+    make_seal(a, n);
+    cr_assert_eq(ccart_decode(&f, a, n, CCART_WITH_PTX, &err), CCC_E_CORRUPT);
+    cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_OK);
+    cr_assert_eq(ccart_ptx_unpack(&room, &f->target[1], &err), CCC_E_CORRUPT);
+    ccart_release(f);
+    row[0] = 77; /* another kind: the modules' texts are missing */
+    row[3] = 0;
+    make_seal(a, n);
+    cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_E_CORRUPT);
+    cr_assert(strstr(err.msg, "missing"), "%s", err.msg);
+    row[0] = CCART_CHUNK_PTX, row[3] = 0x80, row[4] = 0; /* of the target that has no PTX */
+    make_seal(a, n);
+    cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_E_CORRUPT);
+    free(a);
 }
 
 Test(format, every_flip_and_every_cut_is_an_error)
@@ -61,7 +133,7 @@ Test(format, versions)
     a[8] = 2;
     make_seal(a, n);
     cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_E_VERSION);
-    cr_assert(strstr(err.msg, "2.1") && strstr(err.msg, "1.x"), "%s", err.msg);
+    cr_assert(strstr(err.msg, "2.2") && strstr(err.msg, "1.x"), "%s", err.msg);
     a[8] = 1, a[10] = 7; /* a newer minor version has at most chunks that this one does not know */
     make_seal(a, n);
     cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_OK);
