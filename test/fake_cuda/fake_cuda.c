@@ -90,7 +90,7 @@ bool fake_ours(uint64_t p)
 bool fake_near(uint64_t p)
 {
     uint64_t base = (uint64_t)(uintptr_t)fake.base;
-    return base && p - (base - near_B) < 2 * near_B;
+    return base && p - (base - near_B) < 2 * near_B && !(p >> 47); /* above end a process's addresses: two numbers of 32 bits */
 }
 
 static const allocation *find(uint64_t p)
