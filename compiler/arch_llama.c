@@ -117,17 +117,6 @@ static ccc_val rope_table(importer *im)
                        *r->scaling ? sizeof attrs / sizeof *attrs : 3, NULL);
 }
 
-static ccc_val kv_cache(importer *im, int64_t layer)
-{
-    ccc_type type = {.dtype = CCC_BF16,
-                     .rank = 3,
-                     .layout = (uint8_t)im->layout,
-                     .dim = {ccc_dim_const(im->m.kv_heads), ccc_dim_const(im->config->kv_block_size),
-                             ccc_dim_const(im->m.head_size)}};
-    return import_leaf(im, CCC_OP_cache, import_name(im, layer, "kv"),
-                       (ccc_attr_arg[]){{"layer", {.i = layer}}}, 1, &type);
-}
-
 static ccc_val attend(importer *im, const step *s, int64_t l, ccc_val h)
 {
     const import_model *m = &im->m;
@@ -137,10 +126,15 @@ static ccc_val attend(importer *im, const step *s, int64_t l, ccc_val h)
     ccc_val k = project(im, &wk, m->attention_bias, l, x, kv_n, m->hidden, "k");
     ccc_val v = project(im, &wv, m->attention_bias, l, x, kv_n, m->hidden, "v");
     ccc_val qr = rotate(im, s, l, q, "qr"), kr = rotate(im, s, l, k, "kr");
-    ccc_val cache = import_node(im, CCC_OP_kv_write, import_name(im, l, "kv1"), NULL, 0, 4, kv_cache(im, l),
-                                kr, v, s->slot_mapping);
-    ccc_attr_arg scale = {"scale", {.f = 1 / sqrt((double)m->head_size)}};
-    ccc_val a = import_node(im, CCC_OP_attention, NULL, &scale, 1, 5, qr, cache, s->block_table, s->seq_lens,
+    import_kv_scale kv = import_kv_scales(im, l);
+    ccc_val kc = import_kv_rows(im, kr, kv.k, import_name(im, l, "kq")),
+            vc = import_kv_rows(im, v, kv.v, import_name(im, l, "vq"));
+    ccc_val cache = import_node(im, CCC_OP_kv_write, import_name(im, l, "kv1"), NULL, 0, 4,
+                                import_kv_cache(im, l), kc, vc, s->slot_mapping);
+    ccc_attr_arg scale[] = {{"scale", {.f = 1 / sqrt((double)m->head_size)}},
+                            {"k_scale", {.f = (double)kv.k}},
+                            {"v_scale", {.f = (double)kv.v}}};
+    ccc_val a = import_node(im, CCC_OP_attention, NULL, scale, 3, 5, qr, cache, s->block_table, s->seq_lens,
                             s->query_start_loc);
     a = import_cast(im, a, import_name(im, l, "a"));
     operand y = operand_of(im, l, a, (const linear *const[]){&wo}, 1, "aq");

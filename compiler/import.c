@@ -22,6 +22,7 @@ static ccc_status check_options(const ccc_import_args *args, const char *model, 
     if (args->config->max_model_len != c.max_model_len) option = "max_model_len";
     if (args->config->kv_block_size != c.kv_block_size) option = "kv_block_size";
     if (strcmp(args->config->kv_layout, c.kv_layout) != 0) option = "kv_layout";
+    if (strcmp(args->config->kv_cache_dtype, c.kv_cache_dtype) != 0) option = "kv_cache_dtype";
     if (strcmp(args->config->quantize, c.quantize) != 0) option = "quantize";
     if (strcmp(args->config->quantize_scales, c.quantize_scales) != 0) option = "quantize_scales";
     if (option)

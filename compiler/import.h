@@ -69,6 +69,8 @@ struct importer {
     ccc_dim T, S, R, B;
     int64_t max_model_len;
     ccc_layout layout;              /* of the KV cache */
+    ccc_dtype kv_dtype;             /* bf16 or e4m3 */
+    bool kv_scales_found;           /* in the files, of any layer */
     ccc_status st; ccc_err *err;
 };
 typedef struct { /* a tensor of an architecture: '#' in a name is the layer's number */
@@ -89,9 +91,18 @@ import_scale import_scales(importer *im, const import_tensor *const *t, unsigned
 ccc_val import_operand(importer *im, ccc_val x, import_scale s, const char *name);
 /* f32[T, rows]: the product of such an operand and the weight, scaled back */
 ccc_val import_product(importer *im, const import_tensor *t, int64_t layer, ccc_val operand, int64_t rows, int64_t cols, import_scale s);
+/* ---- the KV cache. options fills layout and kv_dtype */
+typedef struct { float k, v; } import_kv_scale;
+ccc_status import_kv_options(importer *im);
+ccc_status import_kv_facts(importer *im);                                  /* after building */
+ccc_val import_kv_cache(importer *im, int64_t layer);
+import_kv_scale import_kv_scales(importer *im, int64_t layer);             /* 1 and 1 with a cache of bf16 */
+ccc_val import_kv_rows(importer *im, ccc_val x, float scale, const char *name); /* k or v as the cache holds it: e4m3 of x / scale, or x itself */
 /* The files may hold it, the graph does not need it: checked if it is there, and not left over. */
 void import_unread(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols);
 ccc_val import_cast(importer *im, ccc_val x, const char *name);            /* to bf16 */
+ccc_val import_cast_to(importer *im, ccc_val x, ccc_dtype to, const char *name);
+ccc_val import_times(importer *im, ccc_val x, float c);
 void import_output(importer *im, const char *name, ccc_val v);
 const char *import_name(importer *im, int64_t layer, const char *name);    /* "l3.q" */
 ccc_status import_check_model(const import_model *m, const char *file, ccc_err *err); /* what any decoder needs to hold */

@@ -130,12 +130,12 @@ ccc_val import_weight(importer *im, const import_tensor *t, int64_t layer, int64
 }
 
 /* ---- quantisation: e4m3(v * (1/scale)) on both sides, and the product of the scales on the sum */
-static ccc_val cast_to(importer *im, ccc_val x, ccc_dtype to, const char *name)
+ccc_val import_cast_to(importer *im, ccc_val x, ccc_dtype to, const char *name)
 {
     return import_node(im, CCC_OP_cast, name, (ccc_attr_arg[]){{"to", {.i = to}}}, 1, 1, x);
 }
 
-static ccc_val times(importer *im, ccc_val x, float c)
+ccc_val import_times(importer *im, ccc_val x, float c)
 {
     ccc_type scalar = {.dtype = CCC_F32};
     ccc_attr_arg value = {"value", {.f = (double)c}};
@@ -156,7 +156,7 @@ import_scale import_scales(importer *im, const import_tensor *const *t, unsigned
 ccc_val import_operand(importer *im, ccc_val x, import_scale s, const char *name)
 {
     if (!im->quant || im->st != CCC_OK) return x;
-    return cast_to(im, times(im, x, 1.0f / s.input), CCC_E4M3, name);
+    return import_cast_to(im, import_times(im, x, 1.0f / s.input), CCC_E4M3, name);
 }
 
 ccc_val import_product(importer *im, const import_tensor *t, int64_t layer, ccc_val operand, int64_t rows,
@@ -168,9 +168,9 @@ ccc_val import_product(importer *im, const import_tensor *t, int64_t layer, ccc_
     ccc_dtype dtype = CCC_BF16;
     ccc_val w = stored_weight(im, t, layer, rows, cols, &dtype);
     if (im->st != CCC_OK) return 0;
-    if (!ccc_dtype_is_float(dtype)) w = cast_to(im, w, CCC_F32, NULL);
-    w = in_order(im, t, cast_to(im, times(im, w, 1.0f / s.weight), CCC_E4M3, NULL));
-    return times(im, import_node(im, CCC_OP_matmul, NULL, NULL, 0, 2, operand, w), s.input * s.weight);
+    if (!ccc_dtype_is_float(dtype)) w = import_cast_to(im, w, CCC_F32, NULL);
+    w = in_order(im, t, import_cast_to(im, import_times(im, w, 1.0f / s.weight), CCC_E4M3, NULL));
+    return import_times(im, import_node(im, CCC_OP_matmul, NULL, NULL, 0, 2, operand, w), s.input * s.weight);
 }
 
 void import_unread(importer *im, const import_tensor *t, int64_t layer, int64_t rows, int64_t cols)
@@ -215,14 +215,7 @@ static ccc_status symbols(importer *im)
 {
     const ccc_config *c = im->config;
     int64_t limit = im->m.max_position;
-    im->layout = CCC_LAYOUT_NHD;
-    while (im->layout < CCC_N_LAYOUTS && strcmp(ccc_layout_name(im->layout), c->kv_layout) != 0) im->layout++;
-    if (im->layout == CCC_N_LAYOUTS)
-        return ccc_fail(im->err, CCC_E_ARG, "option 'kv_layout': '%.60s' is not one of nhd, hnd and ccc",
-                        c->kv_layout);
-    if (c->kv_block_size != 16 && c->kv_block_size != 32 && c->kv_block_size != 64)
-        return ccc_fail(im->err, CCC_E_ARG, "option 'kv_block_size': %" PRId64 " is not 16, 32 or 64",
-                        c->kv_block_size);
+    CCC_TRY(import_kv_options(im));
     im->max_model_len = c->max_model_len ? c->max_model_len : limit;
     if (im->max_model_len > limit)
         return ccc_fail(im->err, CCC_E_ARG,
@@ -274,6 +267,7 @@ ccc_status import_graph(ccc_graph **out, importer *im, const cccrt_fact *facts, 
     if (im->st == CCC_OK) im->st = symbols(im);
     if (im->st == CCC_OK) im->st = set_facts(im, facts, n_facts);
     if (im->st == CCC_OK) im->arch->build(im);
+    if (im->st == CCC_OK) im->st = import_kv_facts(im);
     if (im->st == CCC_OK) im->st = check_left_over(im);
     if (im->st == CCC_OK) im->st = import_quantize_finish(im->quant, im->err);
     if (im->st == CCC_OK) im->st = ccc_ir_verify(im->g, im->err);

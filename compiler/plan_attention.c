@@ -22,11 +22,22 @@ static void cache_params(plan_builder *b, size_t k_cache, size_t v_cache, size_t
     pb_expr(b, strides + 16, 8, px_var(b, CCART_VAR_KV_HEAD_STRIDE));
 }
 
-typedef struct { ccc_val q, k, v, q_out, k_out, cache; const ccc_node *rope; int64_t hq, hkv, d; } rope_facts;
+/* fp8: the cache is of e4m3; rows_fp8: k and v are, too, so that they are copied as they are */
+typedef struct { ccc_val q, k, v, q_out, k_out, cache; const ccc_node *rope; int64_t hq, hkv, d; bool fp8, rows_fp8; float k_times, v_times; } rope_facts;
 
-static ccc_status rope_operand(plan_builder *b, size_t ptr, size_t ld, ccc_val v, ccc_err *err)
+static bool is_fp8(const plan_builder *b, ccc_val cache) { return type_of(b, cache)->dtype == CCC_E4M3; }
+
+static ccc_status need_cache(const plan_builder *b, ccc_val cache, ccc_err *err)
 {
-    CCC_TRY(need_dtype(b, v, CCC_BF16, "an operand of rope or kv_write", err));
+    if (!is_fp8(b, cache)) return need_dtype(b, cache, CCC_BF16, "a KV cache that is not e4m3", err);
+    int64_t d = cache_dim(b, cache, 2);
+    if (d % 16) return ccc_fail(err, CCC_E_UNSUPPORTED, "head size %lld: with a KV cache of e4m3 a multiple of 16 is needed", (long long)d);
+    return CCC_OK;
+}
+
+static ccc_status rope_operand(plan_builder *b, size_t ptr, size_t ld, ccc_val v, ccc_dtype d, ccc_err *err)
+{
+    CCC_TRY(need_dtype(b, v, d, "an operand of rope or kv_write", err));
     plan_loc l = pb_loc(b, v);
     if (l.ld % 8 || l.col % 8) return ccc_fail(err, CCC_E_UNSUPPORTED, "rope: rows must begin at multiples of 8 elements");
     pb_value(b, ptr, v, 0);
@@ -38,13 +49,14 @@ static ccc_status rope_operand(plan_builder *b, size_t ptr, size_t ld, ccc_val v
 static ccc_status rope_params(plan_builder *b, const rope_facts *f, uint32_t T, ccc_val slots, ccc_err *err)
 {
     typedef rope_kv_args A;
+    ccc_dtype rows = f->rows_fp8 ? CCC_E4M3 : CCC_BF16;
     if (f->q) {
-        CCC_TRY(rope_operand(b, offsetof(A, q), offsetof(A, q_ld), f->q, err));
-        CCC_TRY(rope_operand(b, offsetof(A, q_out), offsetof(A, q_out_ld), f->q_out, err));
+        CCC_TRY(rope_operand(b, offsetof(A, q), offsetof(A, q_ld), f->q, CCC_BF16, err));
+        CCC_TRY(rope_operand(b, offsetof(A, q_out), offsetof(A, q_out_ld), f->q_out, CCC_BF16, err));
     }
-    if (f->k) CCC_TRY(rope_operand(b, offsetof(A, k), offsetof(A, k_ld), f->k, err));
-    if (f->k_out) CCC_TRY(rope_operand(b, offsetof(A, k_out), offsetof(A, k_out_ld), f->k_out, err));
-    if (f->v) CCC_TRY(rope_operand(b, offsetof(A, v), offsetof(A, v_ld), f->v, err));
+    if (f->k) CCC_TRY(rope_operand(b, offsetof(A, k), offsetof(A, k_ld), f->k, rows, err));
+    if (f->k_out) CCC_TRY(rope_operand(b, offsetof(A, k_out), offsetof(A, k_out_ld), f->k_out, CCC_BF16, err));
+    if (f->v) CCC_TRY(rope_operand(b, offsetof(A, v), offsetof(A, v_ld), f->v, rows, err));
     if (f->rope) {
         pb_table(b, offsetof(A, table), f->rope->in[1], f->rope->in[0]);
         pb_value(b, offsetof(A, positions), f->rope->in[2], 0);
@@ -55,6 +67,8 @@ static ccc_status rope_params(plan_builder *b, const rope_facts *f, uint32_t T, 
         cache_params(b, offsetof(A, k_cache), offsetof(A, v_cache), offsetof(A, block_stride), f->cache);
         pb_moves_rows(b, f->k, kv_token_B(b, f->cache), CCART_P_KV);
         pb_expr(b, offsetof(A, kv_blocks), 4, px_var(b, CCART_VAR_KV_BLOCKS));
+        PB_F32(b, A, k_times, (double)f->k_times);
+        PB_F32(b, A, v_times, (double)f->v_times);
     }
     pb_plain(b, offsetof(A, status), 8, CCART_P_STATUS, 0, 0);
     pb_expr(b, offsetof(A, T), 4, T);
@@ -66,8 +80,12 @@ static void look_rope(const plan_builder *b, const ccc_group_info *u, rope_facts
     const ccc_node *a = &b->g->node[u->kv_write];
     if (u->kv_write) {
         f->cache = a->in[0];
-        f->k = a->in[1];
-        f->v = a->in[2];
+        f->fp8 = is_fp8(b, f->cache);
+        f->rows_fp8 = f->fp8 && !u->k.quantised;
+        f->k = u->k.rows;
+        f->v = u->v.rows;
+        f->k_times = u->k.times;
+        f->v_times = u->v.times;
         f->hkv = cache_dim(b, f->cache, 0);
         f->d = cache_dim(b, f->cache, 2);
     }
@@ -94,15 +112,17 @@ ccc_status plan_rope(plan_builder *b, const ccc_group_info *u, ccc_err *err)
     look_rope(b, u, &f);
     ccc_val rows_of = f.q ? f.q : f.k;
     CCC_TRY(shape(b, rows_of, &T, &cols, err));
-    int64_t rotary = f.rope ? ccc_type_last(type_of(b, f.rope->in[1])) : f.d;
+    int64_t rotary = f.rope ? ccc_type_last(type_of(b, f.rope->in[1])) : f.rows_fp8 ? 0 : f.d;
     bool do_kv = f.cache != 0, k_rotated = do_kv && !u->rope_k;
     int64_t layout = do_kv ? type_of(b, f.cache)->layout : CCC_LAYOUT_NHD, block = do_kv ? cache_dim(b, f.cache, 1) : 16;
-    if (do_kv) CCC_TRY(need_dtype(b, f.cache, CCC_BF16, "the KV cache", err));
+    if (do_kv) CCC_TRY(need_cache(b, f.cache, err));
+    if (f.rows_fp8 && f.q) return ccc_fail(err, CCC_E_UNSUPPORTED, "no kernel rotates q and writes rows that are e4m3 already");
     if (f.d % 8) return ccc_fail(err, CCC_E_UNSUPPORTED, "head size %lld: a multiple of 8 is needed", (long long)f.d);
-    plan_kernel k = new_kernel(b, "rope_kv", CCC_ROPE_THREADS, sizeof(rope_kv_args));
+    plan_kernel k = new_kernel(b, f.fp8 ? "rope_kv_fp8" : "rope_kv", CCC_ROPE_THREADS, sizeof(rope_kv_args));
     const ccc_spec spec[] = { { "HQ", f.q ? f.hq : 1 }, { "HKV", f.hkv ? f.hkv : 1 }, { "D", f.d }, { "ROTARY", rotary }, { "LAYOUT", layout }, { "BLOCK", block },
                               { "DO_Q", f.q != 0 }, { "DO_K", f.k_out != 0 }, { "DO_KV", do_kv }, { "K_ROTATED", k_rotated } };
     for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
+    if (f.fp8) plan_spec(&k, "ROWS_FP8", f.rows_fp8);
     CCC_TRY(rope_params(b, &f, T, do_kv ? a->in[3] : 0, err));
     int items = ccc_rope_items(f.q ? (int)f.hq : 0, (int)f.hkv, (int)f.d, (int)rotary, f.q != 0, f.k_out != 0, do_kv);
     uint32_t grid[3] = { is_cuda(b) ? up(b, mul(b, T, items), CCC_ROPE_THREADS) : host_grid(b, T), one(b), one(b) };
@@ -110,7 +130,7 @@ ccc_status plan_rope(plan_builder *b, const ccc_group_info *u, ccc_err *err)
 }
 
 /* ---- attention ---------------------------------------------------------------------------------------------------------------------------- */
-typedef struct { ccc_val q; rope_facts own; int64_t hq, hkv, d, block, layout; uint32_t T, S; bool decode, rope; } attention_facts;
+typedef struct { ccc_val q; rope_facts own; int64_t hq, hkv, d, block, layout; uint32_t T, S; bool decode, rope, fp8; } attention_facts;
 
 static ccc_status look_attention(plan_builder *b, const ccc_group_info *u, attention_facts *f, ccc_err *err)
 {
@@ -131,7 +151,8 @@ static ccc_status look_attention(plan_builder *b, const ccc_group_info *u, atten
     f->layout = type_of(b, n->in[1])->layout;
     f->decode = schedule_decode_attention(b->plan->target, b->plan->config, b->g, n, b->mode);
     CCC_TRY(need_dtype(b, f->q, CCC_BF16, "the query of attention", err));
-    CCC_TRY(need_dtype(b, n->in[1], CCC_BF16, "the KV cache", err));
+    CCC_TRY(need_cache(b, n->in[1], err));
+    f->fp8 = is_fp8(b, n->in[1]);
     CCC_TRY(need_dtype(b, u->result[0], CCC_BF16, "the result of attention", err));
     if (f->d % 8 || f->d > CCC_ATTN_MAX_D) return ccc_fail(err, CCC_E_UNSUPPORTED, "head size %lld: a multiple of 8 up to %d is needed", (long long)f->d, CCC_ATTN_MAX_D);
     if (f->hq % f->hkv) return ccc_fail(err, CCC_E_UNSUPPORTED, "%lld query heads over %lld cache heads", (long long)f->hq, (long long)f->hkv);
@@ -162,7 +183,8 @@ static ccc_status attention_params(plan_builder *b, const ccc_group_info *u, con
     PB_I32(b, A, q_ld, pb_loc(b, f->q).ld);
     PB_I32(b, A, out_ld, pb_loc(b, u->result[0]).ld);
     pb_expr(b, offsetof(A, kv_blocks), 4, px_var(b, CCART_VAR_KV_BLOCKS));
-    PB_F32(b, A, scale, ccc_attr_float(n, "scale"));
+    PB_F32(b, A, scale, ccc_attr_float(n, "scale") * ccc_attr_float(n, "k_scale"));
+    PB_F32(b, A, v_scale, ccc_attr_float(n, "v_scale"));
     return b->oom ? ccc_fail(err, CCC_E_NOMEM, "out of memory") : CCC_OK;
 }
 
@@ -181,8 +203,8 @@ static ccc_status newest_params(plan_builder *b, const ccc_group_info *u, const 
         return ccc_fail(err, CCC_E_UNSUPPORTED, "no kernel of this target makes rotation, cache write and attention of these heads in one");
     CCC_TRY(need_input(b, slots, "slots", err));
     CCC_TRY(need_input(b, positions, "positions", err));
-    CCC_TRY(rope_operand(b, offsetof(A, n.k), offsetof(A, n.k_ld), f->own.k, err));
-    CCC_TRY(rope_operand(b, offsetof(A, n.v), offsetof(A, n.v_ld), f->own.v, err));
+    CCC_TRY(rope_operand(b, offsetof(A, n.k), offsetof(A, n.k_ld), f->own.k, CCC_BF16, err));
+    CCC_TRY(rope_operand(b, offsetof(A, n.v), offsetof(A, n.v_ld), f->own.v, CCC_BF16, err));
     pb_table(b, offsetof(A, n.table), f->own.rope->in[1], f->q);
     pb_moves_rows(b, f->own.k, kv_token_B(b, f->own.cache), CCART_P_KV);
     pb_value(b, offsetof(A, n.positions), positions, 0);
@@ -197,11 +219,11 @@ ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err
     uint32_t first = b->n_params;
     CCC_TRY(look_attention(b, u, &f, err));
     int g = (int)(f.hq / f.hkv), d = (int)f.d;
-    plan_kernel k = new_kernel(b, f.rope ? "attn_decode_rope" : f.decode ? "attn_decode" : "attention", f.decode ? CCC_DECODE_THREADS : CCC_ATTN_THREADS,
+    plan_kernel k = new_kernel(b, f.rope ? "attn_decode_rope" : f.decode ? "attn_decode" : f.fp8 ? "attention_fp8" : "attention", f.decode ? CCC_DECODE_THREADS : CCC_ATTN_THREADS,
                                f.rope ? sizeof(attention_rope_args) : sizeof(attention_args));
     const ccc_spec spec[] = { { "HQ", f.hq }, { "HKV", f.hkv }, { "D", f.d }, { "BLOCK", f.block }, { "LAYOUT", f.layout } };
     for (unsigned i = 0; i < (f.decode ? 4 : 5); i++) plan_spec(&k, spec[i].name, spec[i].value);
-    k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d) : is_cuda(b) ? ccc_attn_shared_B(d) : ccc_host_attention_scratch_B(d));
+    k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d) : is_cuda(b) ? f.fp8 ? ccc_attn_fp8_shared_B(d) : ccc_attn_shared_B(d) : ccc_host_attention_scratch_B(d));
     if (is_cuda(b)) k.req.min_blocks = f.decode ? 1 : (unsigned)ccc_attn_min_blocks(d);
     CCC_TRY(attention_params(b, u, &f, err));
     if (f.rope) CCC_TRY(newest_params(b, u, &f, err));

@@ -52,7 +52,7 @@ typedef struct { /* one query token of one head: rows of the cache that it sees,
     const int32_t *table; /* the sequence's blocks */
     int64_t rows, head;
     double *score, *sum;
-    float scale;
+    float scale, v_scale;
     bool f64;
 } look;
 
@@ -87,7 +87,8 @@ static void attend(look *l, const float *q, float *out)
         for (int64_t d = 0; d < l->c.head_size; d++)
             l->sum[d] = rounded(l, l->sum[d] + rounded(l, p * (double)v[d]));
     }
-    for (int64_t d = 0; d < l->c.head_size; d++) out[d] = l->rows > 0 ? (float)(l->sum[d] / total) : 0;
+    for (int64_t d = 0; d < l->c.head_size; d++)
+        out[d] = l->rows > 0 ? (float)(rounded(l, l->sum[d] / total) * (double)l->v_scale) : 0;
 }
 
 /* The query tokens from .. from+n of one sequence of `len` rows. */
@@ -118,7 +119,8 @@ ccc_status ccc_eval_attention(eval *e, const ccc_node *n)
     const int32_t *lens = ccc_eval_operand(e, n, 3)->data, *starts = ccc_eval_operand(e, n, 4)->data;
     CCC_TRY(ccc_eval_make(e, n, &t));
     look l = {.c = kv_of(ccc_eval_operand(e, n, 1)),
-              .scale = (float)ccc_attr_float(n, "scale"),
+              .scale = (float)(ccc_attr_float(n, "scale") * ccc_attr_float(n, "k_scale")),
+              .v_scale = (float)ccc_attr_float(n, "v_scale"),
               .f64 = e->args->accumulate_f64};
     int64_t most = table->dim[1] * l.c.block_size;
     float *q = ccc_eval_load_all(ccc_eval_operand(e, n, 0));

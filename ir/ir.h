@@ -36,6 +36,8 @@ typedef enum { /* how a value lies in memory; ROW unless it is a KV cache */
     CCC_LAYOUT_CCC = 3, /* [block][head][16-token page][K,V][token][size], 16-byte pieces swizzled by token & 7: the fastest */
     CCC_N_LAYOUTS
 } ccc_layout;
+#define CCC_KV_SCALE_LEAST 1e-12 /* of k_scale and v_scale: they and their inverses are normal f32 numbers */
+#define CCC_KV_SCALE_MOST 1e12
 
 typedef struct { /* a*sym + b, then nothing, ceil-div by `by`, or round-up to a multiple of `by`; constant: sym < 0, a = 0 */
     int64_t a, b;

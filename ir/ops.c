@@ -278,6 +278,17 @@ static ccc_status type_kv_write(const ccc_graph *g, const ccc_node *n, ccc_type 
     return CCC_OK;
 }
 
+/* Only numbers of 8 bits need scales: a wider cache holds K and V as they are. */
+static ccc_status check_kv_scale(const ccc_node *n, const ccc_type *cache, const char *name, ccc_err *err)
+{
+    double v = ccc_attr_float(n, name);
+    if (!(v >= CCC_KV_SCALE_LEAST && v <= CCC_KV_SCALE_MOST))
+        return bad_attr(n, name, "from 1e-12 to 1e12", err);
+    if (v != 1 && ccc_dtype_bytes((ccc_dtype)cache->dtype, 1) != 1)
+        return bad_attr(n, name, "1 with a cache of more than 8 bits", err);
+    return CCC_OK;
+}
+
 static ccc_status type_attention(const ccc_graph *g, const ccc_node *n, ccc_type *out, ccc_err *err)
 {
     const ccc_type *q = in_type(g, n, 0), *cache = in_type(g, n, 1), *table = in_type(g, n, 2),
@@ -298,6 +309,8 @@ static ccc_status type_attention(const ccc_graph *g, const ccc_node *n, ccc_type
     next.b++;
     if (next.kind != CCC_DIM_LINEAR || !ccc_dim_equal(starts->dim[0], next))
         return bad_pair(g, n, 3, 4, "one start for each sequence, and one more", err);
+    CCC_TRY(check_kv_scale(n, cache, "k_scale", err));
+    CCC_TRY(check_kv_scale(n, cache, "v_scale", err));
     *out = matrix(CCC_F32, q->dim[0], q->dim[1]);
     return CCC_OK;
 }

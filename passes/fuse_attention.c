@@ -18,6 +18,18 @@ static void add_group(ccc_fuse *f, ccc_region *r, ccc_nid n)
     } while (m != n);
 }
 
+/* Does anybody but the cache write read the rotated k, or a step of its way to e4m3? */
+static bool k_has_readers(const ccc_fuse *f, const ccc_node *write)
+{
+    ccc_val v = write->in[1];
+    while (ccc_n_uses(&f->u, v) == 1) {
+        const ccc_node *n = ccc_def(f->g, v);
+        if (n->op == CCC_OP_rope || (n->op != CCC_OP_cast && n->op != CCC_OP_mul)) return false;
+        v = n->in[n->op == CCC_OP_mul && ccc_is_immediate(f->g, n->in[0])];
+    }
+    return true;
+}
+
 /* Why the cache write w and its group do not fit attention a; NULL: they do. */
 static const char *illegal_write(const ccc_fuse *f, ccc_nid a, ccc_nid w)
 {
@@ -26,7 +38,7 @@ static const char *illegal_write(const ccc_fuse *f, ccc_nid a, ccc_nid w)
     if (write->op != CCC_OP_kv_write) return "nothing is written to the cache in front of it";
     if (!write->group || q->group != write->group || q->op != CCC_OP_cast || rope->op != CCC_OP_rope)
         return "its q is not rotated in the group of the cache write";
-    if (ccc_n_uses(&f->u, n->in[0]) != 1 || ccc_n_uses(&f->u, write->in[1]) != 1)
+    if (ccc_n_uses(&f->u, n->in[0]) != 1 || k_has_readers(f, write))
         return "the rotated rows have other readers";
     for (uint32_t k = f->u.start[n->in[1]]; k < f->u.start[n->in[1] + 1]; k++)
         if (f->u.user[k] != a && f->g->node[f->u.user[k]].op == CCC_OP_attention)

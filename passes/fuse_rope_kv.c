@@ -32,6 +32,26 @@ static bool is_bf16(const ccc_fuse *f, ccc_val v)
     return f->g->value[v].type.dtype == CCC_BF16;
 }
 
+/* v = cast([mul by a constant] rows) to e4m3, for this write alone: adds these nodes and returns rows; 0: it
+ * is something else or taken. v of another dtype is rows as it is. */
+static ccc_val add_quantisation(ccc_fuse *f, ccc_region *r, ccc_val v)
+{
+    const ccc_graph *g = f->g;
+    if (g->value[v].type.dtype != CCC_E4M3) return v;
+    ccc_nid cast = g->value[v].def;
+    const ccc_node *c = &g->node[cast], *m = ccc_def(g, c->in[0]);
+    if (c->op != CCC_OP_cast || c->group || ccc_n_uses(&f->u, v) != 1) return 0;
+    ccc_val rows = c->in[0];
+    if (m->op == CCC_OP_mul) {
+        unsigned by = ccc_is_immediate(g, m->in[0]) ? 0 : 1;
+        if (!ccc_is_immediate(g, m->in[by]) || m->group || ccc_n_uses(&f->u, rows) != 1) return 0;
+        ccc_region_add(f, r, g->value[rows].def);
+        rows = m->in[1 - by];
+    }
+    ccc_region_add(f, r, cast);
+    return rows;
+}
+
 static const char *add_rope(ccc_fuse *f, ccc_region *r, ccc_nid rope, ccc_nid cast)
 {
     if (!is_bf16(f, f->g->node[rope].in[0])) return "the kernel rotates bf16";
@@ -45,12 +65,13 @@ static const char *add_rope(ccc_fuse *f, ccc_region *r, ccc_nid rope, ccc_nid ca
 static ccc_status try_write(ccc_fuse *f, ccc_region *r, bool *progress, ccc_err *err)
 {
     const ccc_node *w = &f->g->node[r->anchor];
-    ccc_nid k_cast, q_cast, k = rope_cast(f, w->in[1], &k_cast), q = 0;
+    ccc_val k_rows = add_quantisation(f, r, w->in[1]), v_rows = add_quantisation(f, r, w->in[2]);
+    ccc_nid k_cast, q_cast, k = k_rows ? rope_cast(f, k_rows, &k_cast) : 0, q = 0;
     if (!k) {
         ccc_fuse_explain(f, r->anchor, "its k is not a rotation rounded to bf16, or is in another group");
         return CCC_OK;
     }
-    if (!is_bf16(f, w->in[2])) {
+    if (!v_rows || !is_bf16(f, v_rows)) {
         ccc_fuse_explain(f, r->anchor, "its v is not bf16");
         return CCC_OK;
     }

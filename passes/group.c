@@ -189,6 +189,39 @@ static ccc_status wire(sorter *s)
     return CCC_OK;
 }
 
+/* k or v of the group's cache write, seen through a quantisation to e4m3: at most one product, then the cast
+ */
+static ccc_kv_rows rows_written(const sorter *s, ccc_val v)
+{
+    ccc_kv_rows r = {.rows = v, .times = 1};
+    const ccc_node *c = ccc_def(s->g, v), *m;
+    if (!inside(s, v) || c->op != CCC_OP_cast || s->g->value[v].type.dtype != CCC_E4M3) return r;
+    r.quantised = true;
+    r.rows = c->in[0];
+    m = ccc_def(s->g, r.rows);
+    if (!inside(s, r.rows) || m->op != CCC_OP_mul) return r;
+    unsigned by = ccc_is_immediate(s->g, m->in[0]) ? 0 : 1;
+    if (!ccc_is_immediate(s->g, m->in[by])) return r;
+    r.times = (float)ccc_attr_float(ccc_def(s->g, m->in[by]), "value");
+    r.rows = m->in[1 - by];
+    return r;
+}
+
+/* Is n a part of that quantisation? */
+static bool quantises_rows(const sorter *s, ccc_nid n)
+{
+    const ccc_group_info *f = s->info;
+    const ccc_node *w = &s->g->node[f->kv_write];
+    const ccc_kv_rows *rows[] = {&f->k, &f->v};
+    for (unsigned i = 0; f->kv_write && i < 2; i++) {
+        if (!rows[i]->quantised) continue;
+        ccc_nid cast = s->g->value[w->in[1 + i]].def;
+        ccc_val product = s->g->node[cast].in[0];
+        if (n == cast || (product != rows[i]->rows && n == s->g->value[product].def)) return true;
+    }
+    return false;
+}
+
 /* the rounding of a rotation that the cache write and the attention of its group read */
 static bool rounds_rope(const sorter *s, ccc_nid n)
 {
@@ -204,7 +237,9 @@ static ccc_status sort_parts(sorter *s)
     for (unsigned i = 0; i < f->n; i++) {
         ccc_nid n = f->node[i];
         s->part[n] = 0;
-        if (n == s->half[0] || n == s->half[1] || !is_eltwise(s, n) || rounds_rope(s, n)) continue;
+        if (n == s->half[0] || n == s->half[1] || !is_eltwise(s, n) || rounds_rope(s, n) ||
+            quantises_rows(s, n))
+            continue;
         s->part[n] = (uint8_t)((body ? CCC_PART_BODY : stage_of(s, n)) + 1);
     }
     ccc_hooks hooks = ccc_op_hooks(op_of(s, f->anchor));
@@ -227,14 +262,19 @@ static ccc_status sort_rope(sorter *s)
 {
     ccc_group_info *f = s->info;
     const ccc_node *w = &s->g->node[f->kv_write];
+    f->k = rows_written(s, w->in[1]);
+    f->v = rows_written(s, w->in[2]);
+    if (f->k.quantised != f->v.quantised)
+        return bad(s, f->kv_write, "k and v must both become e4m3 in the group, or neither");
     for (unsigned i = 0; i < f->n; i++) {
         ccc_nid n = f->node[i];
+        if (quantises_rows(s, n)) continue;
         if (op_of(s, n) == CCC_OP_cast) {
             const ccc_node *c = &s->g->node[n];
             if (f->anchor != f->kv_write && !rounds_rope(s, n)) continue;
             if (!rounds_rope(s, n) || s->g->value[c->out[0]].type.dtype != CCC_BF16)
                 return bad(s, n, "not the rounding of a rotation to bf16");
-            bool k = w->in[1] == c->out[0];
+            bool k = f->k.rows == c->out[0];
             ccc_nid *rope = k ? &f->rope_k : &f->rope_q;
             if (*rope) return bad(s, n, "a second rotated %s", k ? "k" : "q");
             *rope = s->g->value[c->in[0]].def;

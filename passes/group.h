@@ -6,7 +6,7 @@
  *     x --IN--> anchor = norm --OUT--> results[0]                rms_norm
  *     x --> anchor --PRE--> two halves --EPILOGUE--> results[0]  a matmul, `pair`
  *     BODY --> results[0]                                        elementwise
- *     rope_q, rope_k, kv_write                                   a template of its own, no hooks
+ *     rope_q, rope_k, kv_write                                   a template of its own, no hooks; k and v may become e4m3 in it
  *     rope_q, rope_k, kv_write, attention                        the same, then at most one cast to bf16
  *     attention, rope                                            anchor, then at most one cast to bf16
  *     embed, gather, argmax, ...                                 anchor alone
@@ -50,10 +50,17 @@ typedef struct {
 } ccc_aux;
 
 typedef struct {
+    ccc_val rows;   /* what the kernel takes: the operand of kv_write, or that in front of its quantisation */
+    bool quantised; /* in the group: rows times `times`, rounded to e4m3 */
+    float times;
+} ccc_kv_rows;
+
+typedef struct {
     uint32_t group;         /* 0: a node alone */
     ccc_nid anchor;         /* the loop */
     ccc_nid norm;           /* rms_norm: the anchor itself, or the one in front of a matmul; 0: none */
     ccc_nid kv_write;       /* the anchor itself, or the one in front of an attention; 0: none */
+    ccc_kv_rows k, v;       /* with kv_write; k.rows is rotated, by rope_k if that is there */
     ccc_nid rope_q, rope_k; /* with kv_write, or anchor rope; 0: none. A rope alone is rope_q */
     bool pair;              /* a matmul whose two halves are combined */
     const ccc_nid *node;

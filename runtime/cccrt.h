@@ -54,7 +54,7 @@ typedef struct {
     size_t size_B;
     int64_t max_tokens, max_seqs, max_model_len, vocab, hidden;
     uint32_t n_layers, kv_heads, head_size, kv_block_size;
-    const char *kv_layout, *kv_dtype;       /* "nhd", "hnd", "ccc"; "bf16" */
+    const char *kv_layout, *kv_dtype;       /* "nhd", "hnd", "ccc"; "bf16", "e4m3" */
     uint32_t n_sizes; const uint32_t *sizes; /* captured sizes, ascending */
     uint32_t n_targets; uint32_t n_programs; uint32_t n_kernels;
 } cccrt_model;

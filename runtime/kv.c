@@ -10,9 +10,14 @@ struct cccrt_kv_cache {
     void *address[]; /* k[n_layers], v[n_layers] */
 };
 
+int64_t rt_kv_row_B(const ccart_file *f)
+{
+    return (int64_t)f->head_size * (f->kv_dtype == CCART_E4M3 ? 1 : 2);
+}
+
 void rt_kv_strides(const ccart_file *f, cccrt_kv *kv, uint64_t *layer_B, bool *joined)
 {
-    int64_t heads = f->kv_heads, block = f->kv_block_size, row_B = (int64_t)f->head_size * 2;
+    int64_t heads = f->kv_heads, block = f->kv_block_size, row_B = rt_kv_row_B(f);
     *joined = f->kv_layout == 3;
     switch (f->kv_layout) {
     case 1: /* nhd: [block][token][head][size] */

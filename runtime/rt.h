@@ -181,6 +181,7 @@ struct cccrt_weights {
 cccrt_artifact *rt_artifact_retain(cccrt_artifact *a);
 uint64_t rt_weight_places(const ccart_target *t,
                           uint64_t *at_B); /* at_B may be NULL; returns the size of the buffer */
+int64_t rt_kv_row_B(const ccart_file *f); /* of one token and head, K or V */
 void rt_kv_strides(const ccart_file *f, cccrt_kv *kv, uint64_t *layer_B,
                    bool *joined); /* one block of a layer's K, or of K and V where joined */
 double rt_now_ms(void);

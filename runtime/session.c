@@ -34,7 +34,7 @@ static ccc_status take_kv(cccrt_session *s, const cccrt_kv *given, ccc_err *err)
                         f->n_layers);
     if (kv->n_blocks < 1 || kv->n_blocks > INT32_MAX)
         return ccc_fail(err, CCC_E_ARG, "the KV cache has %lld blocks", (long long)kv->n_blocks);
-    int64_t row_B = (int64_t)f->head_size * 2;
+    int64_t row_B = rt_kv_row_B(f);
     bool packed = kv->head_stride_B == own.head_stride_B && kv->token_stride_B == own.token_stride_B;
     bool spaced = !joined && kv->head_stride_B >= row_B &&
                   kv->token_stride_B >= row_B; /* an engine may leave room between tokens or heads */

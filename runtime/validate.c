@@ -413,10 +413,11 @@ static ccc_status check_model(const ccart_file *f, ccc_err *err)
         if (!f->size[i] || f->size[i] > f->max_tokens || (i && f->size[i] <= f->size[i - 1]))
             BAD("the captured sizes are not ascending");
     if (!f->n_layers) return CCC_OK;
-    if (f->kv_dtype != CCART_BF16)
+    if (f->kv_dtype != CCART_BF16 && f->kv_dtype != CCART_E4M3)
         return ccc_fail(err, CCC_E_UNSUPPORTED,
-                        "this version keeps a KV cache in bf16 alone, the artifact wants element type %u",
+                        "this version keeps a KV cache in bf16 or e4m3, the artifact wants element type %u",
                         f->kv_dtype);
+    if (f->kv_dtype == CCART_E4M3 && f->head_size % 16) BAD("a KV cache of e4m3 has heads of %u", f->head_size);
     if (f->kv_layout < 1 || f->kv_layout > 3)
         return ccc_fail(err, CCC_E_VERSION, "KV cache layout %u is not known to this version", f->kv_layout);
     if (f->n_layers > 65536 || !f->kv_heads || f->kv_heads > 65536 || !f->head_size || f->head_size > 65536 ||

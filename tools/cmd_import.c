@@ -7,11 +7,11 @@
 #include <string.h>
 
 static const char program[] = "ccc import";
-enum { N_OWN = 4, N_SHAPING = 8 };
+enum { N_OWN = 4, N_SHAPING = 9 };
 static const char *const shaping[N_SHAPING][2] = {
     {"--outputs", "LIST"},    {"--max-num-batched-tokens", "N"}, {"--max-num-seqs", "N"},
     {"--max-model-len", "N"}, {"--kv-block-size", "N"},          {"--kv-layout", "NAME"},
-    {"--quantize", "NAME"},   {"--quantize-scales", "FILE"},
+    {"--kv-cache-dtype", "NAME"}, {"--quantize", "NAME"}, {"--quantize-scales", "FILE"},
 };
 
 static ccc_status set_option(void *payload, const char *name, const char *value, ccc_err *err)

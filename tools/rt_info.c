@@ -13,8 +13,8 @@ static ccc_status print_text(const cccrt_artifact *a, int64_t kv_blocks, ccc_err
     cccrt_artifact_model(a, &model);
     printf("%u programs, %u kernels", model.n_programs, model.n_kernels);
     if (model.n_layers)
-        printf("; %u layers, %u KV heads of %u, cache layout %s, blocks of %u; up to %lld tokens a step, %lld sequences, context %lld", model.n_layers, model.kv_heads,
-               model.head_size, model.kv_layout, model.kv_block_size, (long long)model.max_tokens, (long long)model.max_seqs, (long long)model.max_model_len);
+        printf("; %u layers, %u KV heads of %u, cache %s in layout %s, blocks of %u; up to %lld tokens a step, %lld sequences, context %lld", model.n_layers, model.kv_heads,
+               model.head_size, model.kv_dtype, model.kv_layout, model.kv_block_size, (long long)model.max_tokens, (long long)model.max_seqs, (long long)model.max_model_len);
     printf("\n");
     if (model.n_sizes) printf("captured sizes: %u, from %u to %u\n", model.n_sizes, model.sizes[0], model.sizes[model.n_sizes - 1]);
     for (uint32_t i = 0; cccrt_artifact_target(a, i); i++) {

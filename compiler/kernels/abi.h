@@ -49,6 +49,7 @@ typedef struct {
     char GLOBAL *k_cache, *v_cache; u32 GLOBAL *status;
     i64 block_stride, token_stride, head_stride;     /* bytes */
     i32 T, q_ld, k_ld, v_ld, q_out_ld, k_out_ld, table_rows, kv_blocks;
+    float k_times, v_times;                          /* e4m3 cache: rows times these are rounded. ROWS_FP8: k and v come as e4m3 */
 } rope_kv_args;
 
 /* paged attention, general: any mixture of query lengths, any layout. One unit of work: (sequence tile of query tokens, kv head). */
@@ -56,12 +57,12 @@ typedef struct {
     u16 GLOBAL *out; const u16 GLOBAL *q; const char GLOBAL *k_cache, *v_cache; const i32 GLOBAL *table, *seq_lens, *query_start;
     float GLOBAL *part; i32 GLOBAL *count; u32 GLOBAL *status;
     i64 block_stride, token_stride, head_stride;     /* bytes */
-    i32 S, T, max_blocks, q_ld, out_ld, kv_blocks; float scale; i32 pad;  /* scale: of the scores, without log2(e) */
+    i32 S, T, max_blocks, q_ld, out_ld, kv_blocks; float scale, v_scale; /* scale: of the scores (times k_scale), without log2(e); v_scale, of the result: e4m3 cache alone */
 } attention_args;
 
 /* paged attention of a decode step that also makes the newest row of every sequence: a.q is not rotated, k and v are the step's packed
  * rows, token t belongs to sequence t. Rotation (of whole heads) and cache write are those of rope_kv. */
-typedef struct { const u16 GLOBAL *k, *v; const float GLOBAL *table; const i64 GLOBAL *positions, *slots; i32 k_ld, v_ld, table_rows, pad; } newest_args;
+typedef struct { const u16 GLOBAL *k, *v; const float GLOBAL *table; const i64 GLOBAL *positions, *slots; i32 k_ld, v_ld, table_rows; float k_times, v_times; i32 pad; } newest_args;
 typedef struct { attention_args a; newest_args n; } attention_rope_args;
 
 typedef struct { i32 GLOBAL *out; const float GLOBAL *x; u64 GLOBAL *best; i32 GLOBAL *count; i32 rows, cols, x_ld, pad; } argmax_args; /* best, count: zeroed counters, left zeroed */
@@ -80,11 +81,12 @@ typedef struct { i64 GLOBAL *positions; i32 GLOBAL *seq_lens; i64 GLOBAL *slots;
 /* read: sums `bytes` of memory as u32 into out[0] (one atomic add a block): the read ceiling */
 typedef struct { u32 GLOBAL *out; const void GLOBAL *src; u64 bytes; } read_args;
 
-/* Addresses in a KV cache (bytes from the layer's K or V base); b block, t token in block, h head, D head size, B block size:
- *   nhd, hnd: b*block_stride + t*token_stride + h*head_stride + d*2 (V has its own base)
- *   ccc: pages of 16 tokens, p = t/16, r = t%16: b*block_stride + h*head_stride + p*(2*16*D*2) + (V ? 16*D*2 : 0) + r*D*2
- *        + chunk(d/8)*16 + (d%8)*2, chunk(c) = (c & ~7) | ((c ^ r) & 7) for the first floor(D/64)*8 chunks, c itself for the rest;
- *        v_cache == k_cache, token_stride unused, head_stride = B*D*4, block_stride = heads*head_stride unless the caller's is larger */
+/* Addresses in a KV cache (bytes from the layer's K or V base); b block, t token in block, h head, D head size, B block size,
+ * E bytes an element (bf16 2, e4m3 1), x = d*E
+ *   nhd, hnd: b*block_stride + t*token_stride + h*head_stride + x (V has its own base)
+ *   ccc: pages of 16 tokens, p = t/16, r = t%16: b*block_stride + h*head_stride + p*(2*16*D*E) + (V ? 16*D*E : 0) + r*D*E
+ *        + chunk(x/16)*16 + x%16, chunk(c) = (c & ~7) | ((c ^ r) & 7) for the first floor(D*E/128)*8 chunks, c itself for the rest;
+ *        v_cache == k_cache, token_stride unused, head_stride = B*D*2*E, block_stride = heads*head_stride unless the caller's is larger */
 
 /* Host kernels: void entry(const ARGS *a, const host_ctx *c). A grid's blocks are dealt to threads; a block runs on one thread.
  * scratch: shared_B bytes (64-aligned) of this thread, kept between blocks of one node. */

@@ -3,7 +3,9 @@
  *
  *   template     SPEC constants (ccc_...)                                            threads               grid (x, y)
  *   rope_kv      HQ HKV D ROTARY LAYOUT BLOCK DO_Q DO_K DO_KV K_ROTATED              CCC_ROPE_THREADS      ceildiv(T * ccc_rope_items(...), CCC_ROPE_THREADS)
+ *   ..._fp8      the same and ROWS_FP8                                               CCC_ROPE_THREADS      the same
  *   attention    HQ HKV D LAYOUT BLOCK                                               CCC_ATTN_THREADS      (ceildiv(T * HQ/HKV, CCC_ATTN_ROWS) + S) * HKV
+ *   ..._fp8      the same                                                            the same              the same
  *   attn_decode  HQ HKV D BLOCK                                                      CCC_DECODE_THREADS    SM count
  *   ..._rope     the same                                                            CCC_DECODE_THREADS    SM count
  *   argmax                                                                           CCC_ARGMAX_THREADS    ceildiv(cols, CCC_ARGMAX_COLS), rows
@@ -43,6 +45,7 @@ static inline int ccc_rope_items(int hq, int hkv, int d, int rotary, int do_q, i
 enum { CCC_ATTN_THREADS = 256, CCC_ATTN_ROWS = 128, CCC_ATTN_COLS = 64 };
 static inline int ccc_attn_row_B(int d) { return ((d + 15) / 16 * 2 + 1) * 16; } /* an odd number of 16-byte pieces: no bank conflicts */
 static inline int ccc_attn_shared_B(int d) { return (CCC_ATTN_ROWS + 4 * CCC_ATTN_COLS) * ccc_attn_row_B(d) + 128; }
+static inline int ccc_attn_fp8_shared_B(int d) { return (CCC_ATTN_ROWS + 2 * CCC_ATTN_COLS) * ccc_attn_row_B(d) + 2 * CCC_ATTN_COLS * d + 128; }
 static inline int ccc_attn_min_blocks(int d) { return d <= 96 || d == 128 ? 2 : 1; } /* of the request (minctasm): 128 or 255 registers */
 
 /* ---- attn_decode: layout ccc, one query token a sequence (T == S), D 64 or 128, HQ/HKV 1..16 */

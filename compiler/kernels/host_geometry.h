@@ -15,6 +15,7 @@
  *                        DO_Q DO_K DO_KV K_ROTATED
  *   attention            HQ HKV D LAYOUT BLOCK         x: ceildiv(T, QUERIES) + S         attention_scratch_B
  *                                                      y: max(HKV, min(HQ, threads))
+ *   rope_kv_fp8, attention_fp8   the same, and rope_kv ROWS_FP8
  *   argmax                                             rows                                 0
  *   load                 SRC DST HALF                  B                                    0
  *   rope_table                                         B                                    0

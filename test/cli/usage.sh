@@ -5,6 +5,7 @@ try ccc import $M/tiny
 try ccc import $M/tiny -o
 try ccc import $M/tiny $M/tiny -o g.json
 try ccc import $M/tiny -o g.json --kv-layout xyz
+try ccc import $M/tiny -o g.json --kv-cache-dtype fp8_e5m2
 try ccc compile
 try ccc compile $M/tiny
 try ccc compile --frobnicate

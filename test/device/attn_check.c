@@ -20,22 +20,30 @@ static void verdict(bool ok, const char *name, const char *fmt, ...)
 }
 
 /* ---- a paged cache on the host and the device ------------------------------------------------------------------------------------------ */
-typedef struct { int layout, block, hq, hkv, d; } model_t;
-typedef struct { model_t m; int blocks, max_blocks, S; int *table, *lens; i64 bs, ts, hs; u16 *mem; size_t mem_B, v_B; float *k, *v; i64 *first; dptr dev, dtable, dlens; } cache_t;
+typedef struct { int layout, block, hq, hkv, d, fp8 /* the cache is of e4m3 */; } model_t;
+typedef struct { model_t m; int blocks, max_blocks, S; int *table, *lens; i64 bs, ts, hs; u8 *mem; size_t mem_B, v_B; float *k, *v; i64 *first; dptr dev, dtable, dlens; } cache_t;
 
-/* element offset of (block, token, head, d) of K or V: abi.h, written down a second time */
-static size_t kv_at(const cache_t *c, int b, int t, int h, int v, int d)
+static int kv_row_B(model_t m) { return m.fp8 ? m.d : 2 * m.d; }
+static float round_kv(model_t m, float f) { return m.fp8 ? from_e4m3(to_e4m3(f)) : round_bf16(f); }
+/* (block, token, head, d) of K or V: abi.h, written down a second time */
+static u8 *kv_at(const cache_t *c, int b, int t, int h, int v, int d)
 {
-    if (c->m.layout != 3) return (v * c->v_B + b * c->bs + t * c->ts + h * c->hs) / 2 + d;
-    int r = t % 16, piece = d / 8;
-    if (piece < c->m.d / 64 * 8) piece = piece / 8 * 8 + ((piece % 8) ^ (r % 8));
-    return (b * c->bs + h * c->hs + t / 16 * (64 * c->m.d) + v * (32 * c->m.d)) / 2 + r * c->m.d + piece * 8 + d % 8;
+    int row = kv_row_B(c->m), at = c->m.fp8 ? d : 2 * d, r = t % 16, piece = at / 16;
+    if (c->m.layout != 3) return c->mem + v * c->v_B + b * c->bs + t * c->ts + h * c->hs + at;
+    if (piece < row / 128 * 8) piece = piece / 8 * 8 + ((piece % 8) ^ (r % 8));
+    return c->mem + b * c->bs + h * c->hs + t / 16 * (32 * row) + v * (16 * row) + r * row + piece * 16 + at % 16;
+}
+static void kv_put(const cache_t *c, u8 *at, float f)
+{
+    u16 wide = to_bf16(f);
+    if (c->m.fp8) *at = to_e4m3(f);
+    else memcpy(at, &wide, 2);
 }
 static void cache_make(cache_t *c, model_t m, int S, const int *lens)
 {
     *c = (cache_t){.m = m, .S = S, .max_blocks = 3};
     size_t row = (size_t)m.hkv * m.d, total = 0;
-    int used = 0;
+    int used = 0, row_B = kv_row_B(m);
     c->lens = memcpy(malloc(S * 4), lens, S * 4);
     c->first = malloc(S * sizeof *c->first);
     for (int s = 0; s < S; s++) {
@@ -46,9 +54,9 @@ static void cache_make(cache_t *c, model_t m, int S, const int *lens)
         total += lens[s];
     }
     c->blocks = used + 5;
-    c->hs = m.layout == 3 ? m.block * m.d * 4 : m.layout == 2 ? m.block * m.d * 2 : m.d * 2;
-    c->ts = m.layout == 2 ? m.d * 2 : (i64)row * 2;
-    c->bs = m.layout == 3 ? m.hkv * c->hs : m.block * (i64)row * 2;
+    c->hs = m.layout == 3 ? m.block * row_B * 2 : m.layout == 2 ? m.block * row_B : row_B;
+    c->ts = m.layout == 2 ? row_B : (i64)m.hkv * row_B;
+    c->bs = m.layout == 3 ? m.hkv * c->hs : m.block * (i64)m.hkv * row_B;
     c->bs += 256 * 3; /* the caller's stride may be larger */
     c->v_B = m.layout == 3 ? 0 : c->blocks * c->bs;
     c->mem_B = c->v_B + c->blocks * c->bs;
@@ -61,15 +69,15 @@ static void cache_make(cache_t *c, model_t m, int S, const int *lens)
     free(perm);
     c->k = malloc(total * row * 4 + 4);
     c->v = malloc(total * row * 4 + 4);
-    for (size_t i = 0; i < total * row; i++) { c->k[i] = round_bf16(uniform() * 2); c->v[i] = round_bf16(uniform() * 2); }
+    for (size_t i = 0; i < total * row; i++) { c->k[i] = round_kv(m, uniform() * 2); c->v[i] = round_kv(m, uniform() * 2); }
     for (int s = 0; s < S; s++)
         for (int t = 0; t < lens[s]; t++)
             for (int h = 0; h < m.hkv; h++)
                 for (int d = 0; d < m.d; d++) {
                     int b = c->table[s * c->max_blocks + t / m.block];
                     size_t i = ((c->first[s] + t) * m.hkv + h) * m.d + d;
-                    c->mem[kv_at(c, b, t % m.block, h, 0, d)] = to_bf16(c->k[i]);
-                    c->mem[kv_at(c, b, t % m.block, h, 1, d)] = to_bf16(c->v[i]);
+                    kv_put(c, kv_at(c, b, t % m.block, h, 0, d), c->k[i]);
+                    kv_put(c, kv_at(c, b, t % m.block, h, 1, d), c->v[i]);
                 }
     c->dev = dev_copy(c->mem, c->mem_B);
     c->dtable = dev_copy(c->table, (size_t)S * c->max_blocks * 4);
@@ -114,7 +122,7 @@ static void case_make(attn_case *x, model_t m, int S, const int *qlens, const in
     for (int s = 0; s < S; s++) qs[s + 1] = qs[s] + (qlens ? qlens[s] : 1);
     x->T = qs[S] + pad;
     x->a = (attention_args){.S = S, .T = x->T, .max_blocks = x->c.max_blocks, .q_ld = W + 64, .out_ld = W + 8, .kv_blocks = x->c.blocks,
-                            .scale = 1.0f / sqrtf(m.d), .block_stride = x->c.bs, .token_stride = x->c.ts, .head_stride = x->c.hs};
+                            .scale = 1.0f / sqrtf(m.d), .v_scale = m.fp8 ? 1.5f : 1, .block_stride = x->c.bs, .token_stride = x->c.ts, .head_stride = x->c.hs};
     size_t qn = (size_t)x->T * x->a.q_ld;
     x->out_n = (size_t)x->T * x->a.out_ld;
     x->q = malloc(qn * 2 + 16);
@@ -152,6 +160,7 @@ static error_t_ case_compare(const attn_case *x, const int *qlens)
                 for (int d = 0; d < D; d++) q[d] = from_bf16(x->q[(size_t)t * x->a.q_ld + h * D + d]);
                 for (int d = 0; d < D; d++) ref[d] = 0;
                 if (sees > 0) attend(c, s, h / g, sees, q, x->a.scale, ref, p);
+                for (int d = 0; d < D; d++) ref[d] *= x->a.v_scale;
                 for (int d = 0; d < D; d++) {
                     double v = from_bf16(o[d]), err = fabs(v - ref[d]);
                     if (sees <= 0 && v != 0) e.nonzero++;
@@ -192,7 +201,7 @@ static void case_run(attn_case *x, kernel_t k, unsigned grid, int threads, int s
 static void check_attention(const char *name, kernel_t k, model_t m)
 {
     static const int q0[] = {1, 7, 128, 33, 0, 1, 200, 64, 1, 5, 1, 1}, l0[] = {1000, 7, 128, 500, 50, 0, 777, 64, 1, 3, 16, 17}, one[] = {301};
-    int q2[70], l2[70], shared = ccc_attn_shared_B(m.d);
+    int q2[70], l2[70], shared = m.fp8 ? ccc_attn_fp8_shared_B(m.d) : ccc_attn_shared_B(m.d);
     attn_case x;
     func_shared(k, shared);
     case_make(&x, m, 12, q0, l0, 10);
@@ -244,7 +253,7 @@ static void check_decode(const char *name, kernel_t k, model_t m)
 }
 
 /* ---- rope_kv --------------------------------------------------------------------------------------------------------------------------------- */
-typedef struct { model_t m; int rotary, do_q, do_k, do_kv, k_rotated; } rope_model;
+typedef struct { model_t m; int rotary, do_q, do_k, do_kv, k_rotated, rows_fp8; } rope_model;
 static void rope_row(u16 *out, const u16 *in, const float *row, int d, int rotary)
 {
     int half = rotary / 2;
@@ -271,6 +280,7 @@ static void check_rope(const char *name, kernel_t k, rope_model r)
 {
     enum { T = 77, ROWS = 4096 };
     model_t m = r.m;
+    const float K_TIMES = m.fp8 ? 147.3f : 1, V_TIMES = m.fp8 ? 0.0371f : 1; /* some saturate, some are subnormal */
     int len = 20 * m.block, ld = (m.hq + 2 * m.hkv) * m.d + 8, qw = m.hq * m.d, kw = m.hkv * m.d;
     cache_t c;
     cache_make(&c, m, 1, (int[]){len});
@@ -292,16 +302,22 @@ static void check_rope(const char *name, kernel_t k, rope_model r)
             rope_row(row, x + t * ld + qw + h * m.d, table + p * r.rotary, m.d, r.k_rotated ? 0 : r.rotary);
             if (r.do_k) memcpy(ko + t * kw + h * m.d, row, m.d * 2);
             for (int d = 0; d < m.d && r.do_kv && slot[t] >= 0 && slot[t] < (i64)c.blocks * m.block; d++) {
-                int b = (int)(slot[t] / m.block), o = (int)(slot[t] % m.block);
-                c.mem[kv_at(&c, b, o, h, 0, d)] = row[d];
-                c.mem[kv_at(&c, b, o, h, 1, d)] = x[t * ld + qw + kw + h * m.d + d];
+                int b = (int)(slot[t] / m.block), o = (int)(slot[t] % m.block), at = t * ld + qw + h * m.d + d;
+                if (r.rows_fp8) { /* as they are */
+                    *kv_at(&c, b, o, h, 0, d) = ((u8 *)x)[at];
+                    *kv_at(&c, b, o, h, 1, d) = ((u8 *)x)[at + kw];
+                    continue;
+                }
+                kv_put(&c, kv_at(&c, b, o, h, 0, d), from_bf16(row[d]) * K_TIMES);
+                kv_put(&c, kv_at(&c, b, o, h, 1, d), from_bf16(x[at + kw]) * V_TIMES);
             }
         }
     }
     dptr dx = dev_copy(x, T * ld * 2), dq = dev_alloc(T * qw * 2), dk = dev_alloc(T * kw * 2), dt = dev_copy(table, (size_t)ROWS * r.rotary * 4), dp = dev_copy(pos, sizeof pos), ds = dev_copy(slot, sizeof slot), st = dev_zero(16);
     dev_fill(dq, 0xff, T * qw * 2);
     dev_fill(dk, 0xff, T * kw * 2);
-    rope_kv_args a = {.q_out = (void *)dq, .q = (void *)dx, .k = (void *)(dx + qw * 2), .v = (void *)(dx + (qw + kw) * 2), .k_out = (void *)dk, .table = (void *)dt, .positions = (void *)dp, .slots = (void *)ds,
+    int x_B = r.rows_fp8 ? 1 : 2;
+    rope_kv_args a = {.k_times = K_TIMES, .v_times = V_TIMES, .q_out = (void *)dq, .q = (void *)dx, .k = (void *)(dx + qw * x_B), .v = (void *)(dx + (qw + kw) * x_B), .k_out = (void *)dk, .table = (void *)dt, .positions = (void *)dp, .slots = (void *)ds,
                       .k_cache = (void *)c.dev, .v_cache = (void *)(c.dev + c.v_B), .status = (void *)st, .block_stride = c.bs, .token_stride = c.ts, .head_stride = c.hs,
                       .T = T, .q_ld = ld, .k_ld = ld, .v_ld = ld, .q_out_ld = qw, .k_out_ld = kw, .table_rows = ROWS, .kv_blocks = c.blocks};
     launch(k, rope_grid(&r, T), 1, CCC_ROPE_THREADS, 0, &a);
@@ -329,15 +345,17 @@ static void check_rope(const char *name, kernel_t k, rope_model r)
 /* ---- which cubin is what -------------------------------------------------------------------------------------------------------------------------- */
 static void check_one(const char *dir, const char *name, kernel_t k)
 {
-    model_t m = {3, 16, 0, 0, 0};
-    rope_model r = {0};
-    int flags, src, dst, half;
+    const char *full = name;
+    int flags, src, dst, half, fp8 = !strncmp(name, "fp8_", 4);
+    model_t m = {.layout = 3, .block = 16, .fp8 = fp8};
+    rope_model r = {.m.fp8 = fp8};
+    if (fp8) name += 4;
     if (sscanf(name, "rope_%d_%d_%d_%d_%d_%d_%d", &r.m.layout, &r.m.block, &r.m.hq, &r.m.hkv, &r.m.d, &r.rotary, &flags) == 7) {
-        r.do_q = flags / 1000; r.do_k = flags / 100 % 10; r.do_kv = flags / 10 % 10; r.k_rotated = flags % 10;
-        check_rope(name, k, r);
-    } else if (sscanf(name, "attn_%d_%d_%d_%d_%d", &m.layout, &m.block, &m.hq, &m.hkv, &m.d) == 5) check_attention(name, k, m);
-    else if (sscanf(name, "decode_%d_%d_%d_%d", &m.block, &m.hq, &m.hkv, &m.d) == 4) { m.layout = 3; check_decode(name, k, m); }
-    else if (sscanf(name, "fused_%d_%d_%d_%d", &m.block, &m.hq, &m.hkv, &m.d) == 4) check_fused(dir, name, k, m);
+        r.do_q = flags / 1000; r.do_k = flags / 100 % 10; r.do_kv = flags / 10 % 10; r.k_rotated = flags % 10 > 0; r.rows_fp8 = flags % 10 == 2;
+        check_rope(full, k, r);
+    } else if (sscanf(name, "attn_%d_%d_%d_%d_%d", &m.layout, &m.block, &m.hq, &m.hkv, &m.d) == 5) check_attention(full, k, m);
+    else if (sscanf(name, "decode_%d_%d_%d_%d", &m.block, &m.hq, &m.hkv, &m.d) == 4) { m.layout = 3; check_decode(full, k, m); }
+    else if (sscanf(name, "fused_%d_%d_%d_%d", &m.block, &m.hq, &m.hkv, &m.d) == 4) check_fused(dir, full, k, m);
     else if (sscanf(name, "load_%d_%d_%d", &src, &dst, &half) == 3) check_load(name, k, src, dst, half);
     else if (!strcmp(name, "argmax")) check_argmax(k);
     else if (!strcmp(name, "rope_table")) check_rope_table(k);

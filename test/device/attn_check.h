@@ -143,7 +143,7 @@ enum { RUNS = 10, CHAIN_RUNS = 50 };
 #define KERNEL_SUFFIX ".cubin"
 #define CHAIN_ROPE "rope_3_16_32_8_128_128_1010"
 #define CHAIN_DECODE "decode_16_32_8_128"
-#define CHAIN_MODEL ((model_t){3, 16, 32, 8, 128})
+#define CHAIN_MODEL ((model_t){3, 16, 32, 8, 128, 0})
 #endif
 
 /* ---- numbers ---------------------------------------------------------------------------------------------------------------------- */
@@ -158,6 +158,26 @@ static inline u16 to_bf16(float f)
 }
 static inline float from_bf16(u16 b) { uint32_t u = (uint32_t)b << 16; float f; memcpy(&f, &u, 4); return f; }
 static inline float round_bf16(float f) { return from_bf16(to_bf16(f)); }
+static float from_e4m3(u8 b)
+{
+    int e = b >> 3 & 15, m = b & 7;
+    float v = (b & 127) == 127 ? NAN : e ? ldexpf((float)(8 + m), e - 10) : ldexpf((float)m, -9);
+    return b >> 7 ? -v : v;
+}
+/* to nearest, ties to even, saturating: by search, as no kernel does it */
+static u8 to_e4m3(float f)
+{
+    int lo = 0, hi = 126;
+    float a = fabsf(f);
+    if (f != f) return 127;
+    if (a >= 448) lo = 126;
+    else while (hi - lo > 1) { int mid = (lo + hi) / 2; if (from_e4m3((u8)mid) <= a) lo = mid; else hi = mid; }
+    if (lo < 126) {
+        float down = a - from_e4m3((u8)lo), up = from_e4m3((u8)hi) - a; /* both are exact */
+        if (up < down || (up == down && hi % 2 == 0)) lo = hi;
+    }
+    return (u8)(lo | (signbit(f) ? 128 : 0));
+}
 static int *permutation(int n)
 {
     int *p = malloc(n * sizeof *p + 4);

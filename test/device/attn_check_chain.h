@@ -3,12 +3,13 @@
 
 typedef struct { attn_case x; attention_rope_args f; rope_kv_args r; rope_model rm; u16 *rows; float *table; dptr rows_at, table_at, pos, slot; } step_case;
 
-/* The reference gets the rotated rows. newest: what the device's cache has in place of a sequence's newest row, 0xffff: NaN, 0: the rows
+/* The reference gets the rotated rows. newest: the bytes that the device's cache has in place of a sequence's newest row, 0xff: NaN, 0: the rows
  * that the reference does not know. pos, slot [S]: filled in */
-static void step_make(step_case *c, model_t m, int S, const int *lens, int max_pos, u16 newest, i64 *pos, i64 *slot)
+static void step_make(step_case *c, model_t m, int S, const int *lens, int max_pos, u8 newest, i64 *pos, i64 *slot)
 {
     int w = m.hq * m.d, kw = m.hkv * m.d, ld = w + 2 * kw;
     attn_case *x = &c->x;
+    const float k_times = m.fp8 ? 0.9f : 1, v_times = m.fp8 ? 1.3f : 1;
     case_make(x, m, S, NULL, lens, 0);
     decode_scratch(x);
     c->rows = malloc(S * ld * 2);
@@ -24,9 +25,9 @@ static void step_make(step_case *c, model_t m, int S, const int *lens, int max_p
             rope_row(kr, c->rows + s * ld + w + h * m.d, c->table + pos[s] * m.d, m.d, m.d);
             for (int d = 0; d < m.d; d++) {
                 size_t i = ((x->c.first[s] + t) * m.hkv + h) * m.d + d;
-                x->c.k[i] = from_bf16(kr[d]);
-                x->c.v[i] = from_bf16(c->rows[s * ld + w + kw + h * m.d + d]);
-                if (newest) x->c.mem[kv_at(&x->c, b, t % m.block, h, 0, d)] = x->c.mem[kv_at(&x->c, b, t % m.block, h, 1, d)] = newest;
+                x->c.k[i] = round_kv(m, from_bf16(kr[d]) * k_times);
+                x->c.v[i] = round_kv(m, from_bf16(c->rows[s * ld + w + kw + h * m.d + d]) * v_times);
+                for (int v = 0; v < 2 && newest; v++) memset(kv_at(&x->c, b, t % m.block, h, v, d), newest, m.fp8 ? 1 : 2);
             }
         }
     }
@@ -34,12 +35,12 @@ static void step_make(step_case *c, model_t m, int S, const int *lens, int max_p
     c->table_at = dev_copy(c->table, (size_t)max_pos * m.d * 4);
     c->pos = dev_copy(pos, S * 8);
     c->slot = dev_copy(slot, S * 8);
-    c->rm = (rope_model){m, m.d, 1, 0, 1, 0};
-    c->r = (rope_kv_args){.q_out = (void *)x->dq, .q = (void *)c->rows_at, .k = (void *)(c->rows_at + w * 2), .v = (void *)(c->rows_at + (w + kw) * 2), .table = (void *)c->table_at,
+    c->rm = (rope_model){m, m.d, 1, 0, 1, 0, 0};
+    c->r = (rope_kv_args){.k_times = k_times, .v_times = v_times, .q_out = (void *)x->dq, .q = (void *)c->rows_at, .k = (void *)(c->rows_at + w * 2), .v = (void *)(c->rows_at + (w + kw) * 2), .table = (void *)c->table_at,
                           .positions = (void *)c->pos, .slots = (void *)c->slot, .k_cache = (void *)x->c.dev, .v_cache = (void *)x->c.dev, .status = (void *)x->status,
                           .block_stride = x->c.bs, .token_stride = x->c.ts, .head_stride = x->c.hs, .T = S, .q_ld = ld, .k_ld = ld, .v_ld = ld, .q_out_ld = x->a.q_ld,
                           .table_rows = max_pos, .kv_blocks = x->c.blocks};
-    c->f = (attention_rope_args){.a = x->a, .n = {.k = c->r.k, .v = c->r.v, .table = c->r.table, .positions = c->r.positions, .slots = c->r.slots, .k_ld = ld, .v_ld = ld, .table_rows = max_pos}};
+    c->f = (attention_rope_args){.a = x->a, .n = {.k_times = k_times, .v_times = v_times, .k = c->r.k, .v = c->r.v, .table = c->r.table, .positions = c->r.positions, .slots = c->r.slots, .k_ld = ld, .v_ld = ld, .table_rows = max_pos}};
     c->f.a.q = c->r.q;
     c->f.a.q_ld = ld;
 }
@@ -67,7 +68,7 @@ static void check_chain(kernel_t rope, kernel_t decode, model_t m)
     i64 pos[S], slot[S];
     step_case c;
     for (int s = 0; s < S; s++) lens[s] = 1 + rnd() % 200;
-    step_make(&c, m, S, lens, 256, 0xffff, pos, slot);
+    step_make(&c, m, S, lens, 256, 0xff, pos, slot);
     u16 *first = malloc(c.x.out_n * 2);
     step_t steps[] = {{rope, rope_grid(&c.rm, S), 1, CCC_ROPE_THREADS, 0, &c.r}, {decode, n_sm, 1, CCC_DECODE_THREADS, shared, &c.x.a}};
     func_shared(decode, shared);
@@ -144,7 +145,7 @@ static void check_fused(const char *dir, const char *name, kernel_t fused, model
     i64 pos[150], slot[150];
     step_case c;
     for (size_t i = 0; i < sizeof set / sizeof *set; i++) {
-        step_make(&c, m, set[i].S, set[i].lens, 5000, 0xffff, pos, slot);
+        step_make(&c, m, set[i].S, set[i].lens, 5000, 0xff, pos, slot);
         compare_fused(name, set[i].name, &c, rope, decode, fused, true, 0);
         step_free(&c);
     }

@@ -6,7 +6,7 @@ enum { RUNS = 2, CHAIN_RUNS = 2 };
 #define KERNEL_SUFFIX ".so"
 #define CHAIN_ROPE "rope_3_16_4_2_128_128_1010"
 #define CHAIN_DECODE "decode_16_4_2_128"
-#define CHAIN_MODEL ((model_t){3, 16, 4, 2, 128})
+#define CHAIN_MODEL ((model_t){3, 16, 4, 2, 128, 0})
 
 static int n_sm;
 static void device_open(void)

@@ -58,12 +58,6 @@ static float half_float(u16 h)
     float v = e == 31 ? (m ? NAN : INFINITY) : e ? ldexpf(1024 + m, e - 25) : ldexpf(m, -24);
     return h >> 15 ? -v : v;
 }
-static float e4m3_float(u8 b)
-{
-    int e = b >> 3 & 15, m = b & 7;
-    float v = (b & 127) == 127 ? NAN : e ? ldexpf(8 + m, e - 10) : ldexpf(m, -9);
-    return b >> 7 ? -v : v;
-}
 static float source_value(const u8 *p, int src, i64 i, const load_args *a)
 {
     u16 h[2];
@@ -81,7 +75,7 @@ static float source_value(const u8 *p, int src, i64 i, const load_args *a)
     case 1: memcpy(&f, p + i * 4, 4); return f;
     case 2: memcpy(h, p + i * 2, 2); return half_float(h[0]);
     case 3: memcpy(h, p + i * 2, 2); return from_bf16(h[0]);
-    case 4: return e4m3_float(p[i]);
+    case 4: return from_e4m3(p[i]);
     case 5: return half_float((u16)(p[i] << 8));
     case 14: p += i / 32 * 34; memcpy(h, p, 2); return half_float(h[0]) * (float)(signed char)p[2 + i % 32];
     case 15: p += i / 32 * 20; memcpy(h, p, 4); return fmaf((float)(p[4 + i % 16] >> (i % 32 < 16 ? 0 : 4) & 15), half_float(h[0]), half_float(h[1]));

@@ -117,7 +117,7 @@ static void time_small(const char *dir)
         dev_fill(small, 0, 1 << 20);
     }
     for (int T = 1; r.fn && T <= 4096; T *= 8) {
-        rope_model m = {{3, 16, 32, 8, 128}, 128, 1, 0, 1, 0};
+        rope_model m = {{3, 16, 32, 8, 128, 0}, 128, 1, 0, 1, 0, 0};
         i64 *pos = malloc(T * 8);
         for (int t = 0; t < T; t++) pos[t] = t;
         dptr dp = dev_copy(pos, T * 8);

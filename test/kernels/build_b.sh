@@ -14,7 +14,8 @@ failed=0
 build() {
     local name=$1 src=$2 threads=$3 min=$4 source flags=; shift 4
     source=$src
-    case $src in attn_decode_rope) source=attn_decode flags=-DROPE=1 ;; esac
+    case $src in *_fp8) source=${source%_fp8} flags=-DFP8=1 ;; esac
+    case $source in attn_decode_rope) source=attn_decode flags="$flags -DROPE=1" ;; esac
     if [ ! -f "$tmp/$src.bc" ]; then
         clang-19 --target=nvptx64-nvidia-cuda -march=sm_90a -std=c17 -O2 -ffreestanding -nogpulib -fconvergent-functions -ffp-contract=off \
             -Xclang -target-feature -Xclang +ptx83 -Xclang -disable-llvm-passes -Wall -Wextra -Werror $flags -emit-llvm -c \
@@ -44,14 +45,18 @@ build() {
     [ "${KEEP_PTX:-0}" = 1 ] || rm -f "$out/$name.ptx"
 }
 
-# rope_kv LAYOUT BLOCK HQ HKV D ROTARY DO_Q DO_K DO_KV K_ROTATED
-rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv 128 1 LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=${10}; }
+# fp8 SAMPLE...: the same with a cache of e4m3
+fp8() { fp8=fp8_; "$@"; fp8=; }
+fp8=
+# rope_kv LAYOUT BLOCK HQ HKV D ROTARY DO_Q DO_K DO_KV K_ROTATED (2: and ROWS_FP8)
+rope() { build "${fp8}rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" "rope_kv${fp8:+_fp8}" 128 1 LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=$(( ${10} > 0 )) \
+    ${fp8:+ROWS_FP8=$(( ${10} == 2 ))}; }
 # attention LAYOUT BLOCK HQ HKV D
-attn() { build "attn_$1_$2_$3_$4_$5" attention 256 $(( $5 <= 96 || $5 == 128 ? 2 : 1 )) LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
+attn() { build "${fp8}attn_$1_$2_$3_$4_$5" "attention${fp8:+_fp8}" 256 $(( $5 <= 96 || $5 == 128 ? 2 : 1 )) LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
 # attn_decode BLOCK HQ HKV D
-decode() { build "decode_$1_$2_$3_$4" attn_decode 256 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
+decode() { build "${fp8}decode_$1_$2_$3_$4" "attn_decode${fp8:+_fp8}" 256 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 # attn_decode_rope BLOCK HQ HKV D; attn_check compares it with the rope and decode of the same constants
-fused() { build "fused_$1_$2_$3_$4" attn_decode_rope 256 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
+fused() { build "${fp8}fused_$1_$2_$3_$4" "attn_decode_rope${fp8:+_fp8}" 256 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 # load SRC DST HALF
 load() { build "load_$1_$2_$3" load 256 1 SRC=$1 DST=$2 HALF=$3; }
 

@@ -132,6 +132,24 @@ INLINE u16 emu_e4m3_f16(u16 v)
     return __builtin_bit_cast(u16, (_Float16)(v >> 7 & 1 ? -f : f));
 }
 INLINE u32 e4m3_f16(u16 v) { return (u32)emu_e4m3_f16(v >> 8) << 16 | emu_e4m3_f16(v & 255); }
+INLINE vf8 e4m3x8_f32(vu2 u)
+{
+    vf8 r;
+    for (int i = 0; i < 8; i++) r[i] = f16_f32(emu_e4m3_f16((u16)(u[i / 4] >> 8 * (i % 4) & 255)));
+    return r;
+}
+INLINE u32 emu_f32_e4m3(float v) /* by adding what leaves three bits behind the point of its exponent */
+{
+    float a = fabsf(v), big = a < 0x1p-6f ? 0x1.8p14f : ldexpf(1.5f, ilogbf(a) + 20), r = a >= 448 ? 448 : a + big - big;
+    int e = r < 0x1p-6f ? -6 : ilogbf(r);
+    return v != v ? 127u : (u32)(r < 0x1p-6f ? r * 512 : (e + 6) * 8 + ldexpf(r, 3 - e)) | bits(v) >> 24 & 128;
+}
+INLINE vu2 f32x8_e4m3(vf8 v)
+{
+    vu2 r = 0;
+    for (int i = 0; i < 8; i++) r[i / 4] |= emu_f32_e4m3(v[i]) << 8 * (i % 4);
+    return r;
+}
 INLINE vf8 bf16x8_f32(vu4 u) { return (vf8){bf16_lo(u.x), bf16_hi(u.x), bf16_lo(u.y), bf16_hi(u.y), bf16_lo(u.z), bf16_hi(u.z), bf16_lo(u.w), bf16_hi(u.w)}; }
 INLINE vu4 f32x8_bf16(vf8 v) { return (vu4){bf16_pack(v[0], v[1]), bf16_pack(v[2], v[3]), bf16_pack(v[4], v[5]), bf16_pack(v[6], v[7])}; }
 
@@ -181,6 +199,7 @@ static char *emu_shared(u32 a, u32 n)
     return smem + a;
 }
 INLINE vu4 lds16(u32 a) { return *(vu4 *)emu_shared(a, 16); }
+INLINE void sts16(u32 a, vu4 v) { *(vu4 *)emu_shared(a, 16) = v; }
 INLINE void sts4(u32 a, u32 v) { *(u32 *)emu_shared(a, 4) = v; }
 static void cp_async16_n(u32 dst, const void *src, u32 n)
 {

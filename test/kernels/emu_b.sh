@@ -8,9 +8,10 @@ trap 'rm -rf "$tmp"' EXIT
 only=${1:-}
 
 build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
-    local name=$1 src=$2 args=$3; shift 3
-    case $only in chain | fused*) ;; *) case $name in *"$only"*) ;; *) return 0 ;; esac ;; esac # those compare several
+    local name=$fp8$1 src=$2 args=$3; shift 3
+    case $only in chain | *fused*) ;; *) case $name in *"$only"*) ;; *) return 0 ;; esac ;; esac # those compare several
     { echo "#include \"$root/test/kernels/emu.h\""
+      [ -z "$fp8" ] || echo "#define FP8 1"
       [ "$args" != attention_rope_args ] || echo "#define ROPE 1"
       echo "#include \"$root/compiler/kernels/cuda/$src.c\""
       for c in "$@"; do echo "const i32 ccc_${c%=*} = ${c#*=};"; done
@@ -21,7 +22,10 @@ build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
     } > "$tmp/k.c"
     clang-19 -std=gnu17 -O2 -march=x86-64-v3 -ffp-contract=off -Wno-psabi -fPIC -shared -Wl,-Bsymbolic -o "$tmp/$name.so" "$tmp/k.c" -lm
 }
-rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv rope_kv_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=${10}; }
+fp8() { fp8=fp8_; "$@"; fp8=; } # the same with a cache of e4m3
+fp8=
+rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv rope_kv_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=$(( ${10} > 0 )) \
+    ${fp8:+ROWS_FP8=$(( ${10} == 2 ))}; }
 attn() { build "attn_$1_$2_$3_$4_$5" attention attention_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
 decode() { build "decode_$1_$2_$3_$4" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 fused() { build "fused_$1_$2_$3_$4" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
@@ -48,6 +52,17 @@ decode 16 12 1 64
 fused 16 4 2 128
 fused 32 9 3 64
 fused 16 12 1 64
+fp8 rope 3 16 4 2 128 128 1 0 1 0
+fp8 rope 1 64 8 2 64 32 1 1 1 0
+fp8 rope 2 16 3 1 16 12 1 1 1 0
+fp8 rope 3 32 4 4 80 80 1 0 1 0
+fp8 rope 3 16 4 2 128 0 0 0 1 2
+fp8 rope 1 16 3 3 48 48 0 0 1 1
+fp8 attn 3 16 4 1 128
+fp8 attn 1 32 2 2 64
+fp8 attn 2 64 3 1 80
+fp8 attn 3 16 5 1 16
+fp8 attn 3 16 8 1 256
 build argmax argmax argmax_args
 load 0 3 0
 load 1 3 0

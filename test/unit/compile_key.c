@@ -39,7 +39,7 @@ static const char *other_value(const ccc_option *o)
 {
     static const struct { const char *name, *value; } given[] = { { "target", "sm_90a" }, { "sizes", "1,2" }, { "outputs", "hidden" }, { "kv_block_size", "32" },
                                                                   { "kv_layout", "nhd" }, { "disable_passes", "cse" }, { "opt_level", "0" },
-                                                                  { "quantize", "fp8-static" } };
+                                                                  { "quantize", "fp8-static" }, { "kv_cache_dtype", "fp8" } };
     for (unsigned i = 0; i < sizeof given / sizeof *given; i++)
         if (!strcmp(o->name, given[i].name)) return given[i].value;
     if (o->kind == CCC_OPT_BOOL) return strcmp(o->dflt, "true") ? "true" : "false";

@@ -1,6 +1,6 @@
-/* fp8-static from import to logits on the CPU: final weights are those of the definition, the step is what
- * the evaluator says, and fused and unfused give the same bits. Weights are drawn here as random:SEED draws
- * them. */
+/* fp8-static, and a KV cache of fp8, from import to logits on the CPU: final weights are those of the
+ * definition, the step is what the evaluator says, and fused and unfused give the same bits. Weights are
+ * drawn here as random:SEED draws them. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -98,7 +98,7 @@ static void evaluate(const ccc_graph *g, float *logits)
     while (e.n) free(e.data[--e.n]);
 }
 
-static void check_weights(const cccrt_weights *w)
+static void check_weights(const cccrt_weights *w, int wanted)
 {
     cccrt_tensor t;
     ccc_err err;
@@ -125,10 +125,11 @@ static void check_weights(const cccrt_weights *w)
         }
         cr_assert(have == (const uint8_t *)t.data + t.data_B);
     }
-    cr_assert(quantised == 7, "%d projections are e4m3", quantised);
+    cr_assert(quantised == wanted, "%d projections are e4m3", quantised);
 }
 
-static void execute(const ccc_graph *g, const char *opt_level, float *logits)
+/* projections: how many are e4m3 */
+static void execute(const ccc_graph *g, const char *opt_level, int projections, float *logits)
 {
     ccc_config c;
     ccc_err err = {0};
@@ -157,7 +158,7 @@ static void execute(const ccc_graph *g, const char *opt_level, float *logits)
                   &(cccrt_weights_args){.size_B = sizeof(cccrt_weights_args), .random = 1, .seed = SEED},
                   &err) == CCC_OK,
               "%s", err.msg);
-    check_weights(w);
+    check_weights(w, projections);
     cr_assert(cccrt_kv_alloc(&kv, a, d, BLOCKS, &err) == CCC_OK, "%s", err.msg);
     cr_assert(cccrt_session_create(&s, a, w,
                                    &(cccrt_session_args){.size_B = sizeof(cccrt_session_args),
@@ -188,13 +189,15 @@ static void execute(const ccc_graph *g, const char *opt_level, float *logits)
     ccc_buf_free(&file);
 }
 
-static ccc_graph *import(const char *quantize)
+static ccc_graph *import(const char *quantize, const char *cache, const char *layout)
 {
     ccc_graph *g = NULL;
     ccc_config c;
     ccc_err err = {0};
     ccc_config_init(&c);
-    cr_assert(ccc_config_set(&c, "quantize", quantize, &err) == CCC_OK);
+    cr_assert(ccc_config_set(&c, "quantize", quantize, &err) == CCC_OK &&
+              ccc_config_set(&c, "kv_cache_dtype", cache, &err) == CCC_OK &&
+              ccc_config_set(&c, "kv_layout", layout, &err) == CCC_OK);
     cr_assert(ccc_import(&g, CCC_TEST_DIR "/models/tiny", &(ccc_import_args){.config = &c}, &err) == CCC_OK,
               "%s", err.msg);
     return g;
@@ -214,15 +217,65 @@ Test(fp8, runs_as_defined_fused_and_not)
 {
     static float want[T * VOCAB], fused[T * VOCAB], plain[T * VOCAB], bf16[T * VOCAB];
     make_step();
-    ccc_graph *g = import("fp8-static"), *full = import("none");
+    ccc_graph *g = import("fp8-static", "auto", "ccc"), *full = import("none", "auto", "ccc");
     evaluate(g, want);
     evaluate(full, bf16);
-    execute(g, "3", fused);
-    execute(g, "0", plain);
+    execute(g, "3", 7, fused);
+    execute(g, "0", 7, plain);
     cr_assert(!memcmp(fused, plain, sizeof fused), "fused and unfused differ");
     double e = distance(fused, want), q = distance(want, bf16);
     cr_assert(e < 0.002, "%g from the evaluator", e);
     cr_assert(q > 0.002 && q < 0.2, "quantisation changes the logits by %g", q);
     ccc_graph_free(g);
+    ccc_graph_free(full);
+}
+
+/* The same graph with scales of K and V: what import makes of a checkpoint that has some. */
+static ccc_graph *with_scales(const ccc_graph *g)
+{
+    static const char *const change[][2] = {
+        {"%l0.kq = cast %l0.kr ", "%ki = constant {value = 20} %kk = mul %l0.kr, %ki %l0.kq = cast %kk "},
+        {"%l0.vq = cast %l0.v ", "%vi = constant {value = 0.75} %vv = mul %vi, %l0.v %l0.vq = cast %vv "},
+        {"{scale = 0.25}", "{scale = 0.25, k_scale = 0.05, v_scale = 1.3333334}"}};
+    ccc_buf text = {0};
+    ccc_err err = {0};
+    cr_assert(ccc_ir_print(g, &text) == CCC_OK);
+    static char now[1 << 16], next[1 << 16];
+    snprintf(now, sizeof now, "%.*s", (int)text.size_B, text.data);
+    ccc_buf_free(&text);
+    for (size_t i = 0; i < sizeof change / sizeof *change; i++) {
+        char *at = strstr(now, change[i][0]);
+        cr_assert(at, "no '%s'", change[i][0]);
+        int n = snprintf(next, sizeof next, "%.*s%s%s", (int)(at - now), now, change[i][1],
+                         at + strlen(change[i][0]));
+        memcpy(now, next, (size_t)n + 1);
+    }
+    ccc_graph *out = NULL;
+    cr_assert(ccc_ir_parse(&out, now, strlen(now), "scaled", &err) == CCC_OK, "%s", err.msg);
+    return out;
+}
+
+Test(fp8, cache_runs_as_defined_fused_and_not)
+{
+    static float want[T * VOCAB], fused[T * VOCAB], plain[T * VOCAB], bf16[T * VOCAB];
+    make_step();
+    ccc_graph *full = import("none", "auto", "ccc");
+    evaluate(full, bf16);
+    for (int layout = 0; layout < 3; layout++) {
+        ccc_graph *g = import("none", "fp8", (const char *[]){"nhd", "hnd", "ccc"}[layout]);
+        if (layout) {
+            ccc_graph *one = g;
+            g = with_scales(one);
+            ccc_graph_free(one);
+        }
+        evaluate(g, want);
+        execute(g, "3", 0, fused);
+        execute(g, "0", 0, plain);
+        cr_assert(!memcmp(fused, plain, sizeof fused), "fused and unfused differ");
+        double e = distance(fused, want), q = distance(want, bf16);
+        cr_assert(e < 0.002, "layout %d: %g from the evaluator", layout, e);
+        cr_assert(q > 1e-5 && q < 0.1, "the cache changes the logits by %g", q);
+        ccc_graph_free(g);
+    }
     ccc_graph_free(full);
 }

@@ -12,7 +12,8 @@
 #include "../../compiler/kernels/host_geometry.h"
 
 typedef struct { /* values of the SPEC constants */
-    int OUT_F32, TOK, HQ, HKV, D, ROTARY, LAYOUT, BLOCK, DO_Q, DO_K, DO_KV, K_ROTATED, SRC, DST, HALF;
+    int OUT_F32, TOK, HQ, HKV, D, ROTARY, LAYOUT, BLOCK, DO_Q, DO_K, DO_KV, K_ROTATED, ROWS_FP8, SRC, DST,
+        HALF;
     int hooks; /* 0: identity */
 } hk_spec_t;
 extern hk_spec_t hk_spec;
@@ -26,6 +27,8 @@ void hk_matmul_fp8(const void *args, const host_ctx *c);
 void hk_matmul_pair_fp8(const void *args, const host_ctx *c);
 void hk_rope_kv(const void *args, const host_ctx *c);
 void hk_attention(const void *args, const host_ctx *c);
+void hk_rope_kv_fp8(const void *args, const host_ctx *c);
+void hk_attention_fp8(const void *args, const host_ctx *c);
 void hk_argmax(const void *args, const host_ctx *c);
 void hk_load(const void *args, const host_ctx *c);
 void hk_rope_table(const void *args, const host_ctx *c);

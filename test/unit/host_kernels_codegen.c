@@ -151,6 +151,9 @@ DEFINE(matmul_pair_fp8, pair_hooks, S(OUT_F32))
 DEFINE(rope_kv, NULL, S(HQ), S(HKV), S(D), S(ROTARY), S(LAYOUT), S(BLOCK), S(DO_Q), S(DO_K), S(DO_KV),
        S(K_ROTATED))
 DEFINE(attention, NULL, S(HQ), S(HKV), S(D), S(LAYOUT), S(BLOCK))
+DEFINE(rope_kv_fp8, NULL, S(HQ), S(HKV), S(D), S(ROTARY), S(LAYOUT), S(BLOCK), S(DO_Q), S(DO_K), S(DO_KV),
+       S(K_ROTATED), S(ROWS_FP8))
+DEFINE(attention_fp8, NULL, S(HQ), S(HKV), S(D), S(LAYOUT), S(BLOCK))
 DEFINE(load, NULL, S(SRC), S(DST), S(HALF))
 
 /* one elementwise op or cast, of eight equal elements, through an elt kernel of its own */

@@ -7,6 +7,7 @@
 #define ccc_hook_epilogue_tail fp8_hook_epilogue_tail
 #define ccc_hook_pair fp8_hook_pair
 #define ccc_hook_pair_tail fp8_hook_pair_tail
+#define ccc_ROWS_FP8 hk_spec.ROWS_FP8
 #endif
 #define ccc_OUT_F32 hk_spec.OUT_F32
 #define ccc_TOK hk_spec.TOK

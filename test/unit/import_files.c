@@ -43,6 +43,8 @@ static const row rows[] = {
 };
 enum { N_ROWS = sizeof rows / sizeof *rows };
 
+static uint32_t last_4_bytes; /* of the last tensor; the others are zeros */
+
 /* Writes the model with row `at` replaced (its name NULL: left out), or `at` == N_ROWS: one more. */
 static void write_model(int at, row other)
 {
@@ -63,6 +65,7 @@ static void write_model(int at, row other)
     }
     ccc_buf_printf(&h, "}");
     make_safetensors(&file, h.data, end);
+    memcpy(file.data + file.size_B - 4, &last_4_bytes, 4);
     make_write("model.safetensors", file.data, file.size_B);
     make_write("config.json", model, strlen(model));
     ccc_buf_free(&h);
@@ -115,6 +118,76 @@ Test(import_files, a_tied_head_may_be_stored_a_second_time)
     cr_expect(!strstr(text, "lm_head"), "the embedding is the head");
     free(text);
     ccc_graph_free(g);
+}
+
+/* bits of 0.0625 and others as f32: what a checkpoint says of its K or V */
+Test(import_files, scales_of_the_kv_cache)
+{
+    static const struct {
+        row r;
+        uint32_t bits;
+        const char *dtype, *has, *says; /* has: in the graph; says: the error */
+    } cases[] = {
+        {{"model.layers.0.self_attn.k_proj.k_scale", "F32", 1, 0}, 0x3d800000, "fp8", "{value = 16}", NULL},
+        {{"model.layers.0.self_attn.attn.k_scale", "F32", 1, 0},
+         0x3d800000,
+         "fp8",
+         "k_scale = 0.0625, v_scale = 0.0625}",
+         NULL},
+        {{"model.layers.0.self_attn.v_scale", "F32", 1, 0},
+         0x40000000,
+         "fp8_e4m3",
+         "k_scale = 2, v_scale = 2}",
+         NULL},
+        {{"model.layers.0.self_attn.v_scale", "F32", 1, 0},
+         0x40000000,
+         "fp8",
+         "kv_cache_scales = \"checkpoint\"",
+         NULL},
+        {{"model.layers.0.self_attn.rotary_emb.inv_freq2", "F32", 1, 0}, 0, "fp8", "", "is not one that"},
+        {{"model.layers.0.self_attn.v_proj.v_scale", "F32", 1, 0},
+         0x40000000,
+         "auto",
+         "{scale = 0.25} ",
+         NULL}, /* not needed, not left over */
+        {{"model.layers.0.self_attn.v_proj.v_scale", "F32", 1, 0},
+         0x40000000,
+         "bfloat16",
+         "{scale = 0.25} ",
+         NULL},
+        {{"model.layers.0.self_attn.k_proj.k_scale", "F32", 2, 0},
+         0,
+         "fp8",
+         NULL,
+         "tensor 'model.layers.0.self_attn.k_proj.k_scale' is not one f32, f16 or bf16"},
+        {{"model.layers.0.self_attn.k_proj.k_scale", "F32", 1, 0},
+         0,
+         "fp8",
+         NULL,
+         "is 0; a scale must be from 1e-12 to 1e12"},
+        {{"model.layers.0.self_attn.k_proj.k_scale", "F32", 1, 0},
+         0x7fc00000,
+         "fp8",
+         NULL,
+         "is nan; a scale must be from 1e-12 to 1e12"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ccc_graph *g;
+        last_4_bytes = cases[i].bits;
+        write_model(N_ROWS, cases[i].r);
+        config.kv_cache_dtype = cases[i].dtype;
+        ccc_status st = import(&g, make_folder());
+        last_4_bytes = 0;
+        if (cases[i].says) {
+            cr_assert(st != CCC_OK && strstr(err.msg, cases[i].says), "case %zu: %s", i, err.msg);
+            continue;
+        }
+        cr_assert_eq(st, CCC_OK, "case %zu: %s", i, err.msg);
+        char *text = printed(g);
+        cr_expect(strstr(text, cases[i].has), "case %zu: no '%s' in %s", i, cases[i].has, text);
+        free(text);
+        ccc_graph_free(g);
+    }
 }
 
 Test(import_files, tensors_that_do_not_agree)

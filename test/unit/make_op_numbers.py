@@ -122,6 +122,28 @@ text = ('%c = cache {layer = 0} : bf16.nhd[2,2,3] %k = input "k" : bf16[4,6] %v 
 # token 1 of sequence 0 is row 2, in block 1, slot 2; token 0 is row 1, in block 3, slot 7
 for op in ("attention", "kv_write", "cache"):
     case(op, text.replace("%c", "%c_of_" + op), out, k=k, v=v, s=slots, q=q, b=tables, l=lens, u=starts, **{"kv.0": cache})
+# a cache of e4m3 holds K / k_scale and V / v_scale; all of these are e4m3 numbers, whose product with a scale of 0.5 or 4 is exact
+past = np.round(cache * 4) / 4
+k8, v8 = np.round(k * 4) / 4, np.round(v * 4) / 4
+k8, v8, past = (np.clip(a, -1.75, 1.75) for a in (k8, v8, past))
+after = past.copy()
+for t, slot in enumerate(slots):
+    if slot >= 0:
+        after[slot // block, 0, :, slot % block], after[slot // block, 1, :, slot % block] = k8[t], v8[t]
+out = np.zeros((4, heads, size))
+for i in range(2):
+    fresh = starts[i + 1] - starts[i]
+    for j in range(fresh):
+        for h in range(heads):
+            seen = np.array([after[tables[i][r // block], :, h * kv_heads // heads, r % block] for r in range(lens[i] - fresh + j + 1)])
+            score = (0.5 * seen[:, 0]) @ q[starts[i] + j, h] * 0.25
+            p = np.exp(score - score.max())
+            out[starts[i] + j, h] = (p / p.sum()) @ (4 * seen[:, 1])
+text = ('%c = cache {layer = 0} : e4m3.ccc[2,2,3] %k = input "k" : f32[4,6] %v = input "v" : f32[4,6] %s = input "s" : i64[4] '
+        '%half = constant {value = 0.5} %k2 = mul %k, %half %v2 = mul %v, %half %kq = cast %k2 {to = e4m3} %vq = cast %v2 {to = e4m3} '
+        '%c2 = kv_write %c, %kq, %vq, %s %q = input "q" : f32[4,12] %b = input "b" : i32[2,2] %l = input "l" : i32[2] '
+        '%u = input "u" : i32[3] %y = attention %q, %c2, %b, %l, %u {scale = 0.25, k_scale = 0.5, v_scale = 4} return y = %y')
+case("attention", text, out, k=2 * k8, v=2 * v8, s=slots, q=q, b=tables, l=lens, u=starts, **{"kv.0": past})
 
 
 # ---- the header

@@ -7,7 +7,10 @@
  * Flash attention on mma.sync: 8 warps of 16 rows, K and V in tiles of 64 tokens, two stages of cp.async, one barrier a tile. Rows in shared
  * memory have an odd number of 16-byte pieces, so ldmatrix has no bank conflicts for any head size. Tokens that no row of the tile sees
  * arrive as zeros, whatever the cache holds there. Softmax in base 2; the running maximum moves only when a score exceeds it by 2^8;
- * sums stay in the lanes until the end; P is rounded to bf16. Nothing is read before grid_wait(). */
+ * sums stay in the lanes until the end; P is rounded to bf16. Nothing is read before grid_wait().
+ *
+ * With FP8 the cache is of e4m3. Its bytes come to a place of their own, each thread's to where it alone looks, and become bf16, which is
+ * exact, when everybody is through with the tile before: one stage of K and V and two barriers a tile. The rest is the same. */
 #include "kv.h"
 
 enum { ROWS = CCC_ATTN_ROWS, COLS = CCC_ATTN_COLS, NT = CCC_ATTN_THREADS, GROUPS = COLS / CCC_PAGE, STEP = 32 };
@@ -17,7 +20,8 @@ enum { ROWS = CCC_ATTN_ROWS, COLS = CCC_ATTN_COLS, NT = CCC_ATTN_THREADS, GROUPS
 #define ROW_B (ccc_attn_row_B(ccc_D))
 #define TILE_B (COLS * ROW_B)
 #define O_KV (ROWS * ROW_B)            /* K stage 0, V stage 0, K stage 1, V stage 1 */
-#define O_PAGES (O_KV + 4 * TILE_B)    /* i64[2][GROUPS]: bytes to each 16-token group of a tile */
+#define O_RAW (O_KV + 2 * TILE_B)      /* FP8: a tile of K, then of V, as they come */
+#define O_PAGES (FP8 ? O_RAW + 2 * COLS * KV_ROW_B : O_KV + 4 * TILE_B) /* i64[2][GROUPS]: bytes to each 16-token group of a tile */
 #define O_WORK (O_PAGES + 2 * GROUPS * 8) /* the work_t: kept here, since registers are short */
 
 typedef struct { /* a tile of rows of one sequence and KV head */
@@ -86,6 +90,33 @@ INLINE void put_page(i32 n, i64 page)
 {
     if (tid() < GROUPS) ((i64 SHARED *)(smem + O_PAGES))[n % 2 * GROUPS + tid()] = page;
 }
+#if FP8
+#define RAW_PIECES (COLS * KV_ROW_B / 16)
+/* piece e of tile n: of K, then of V */
+INLINE void copy_piece(const attention_args *a, const work_t SHARED *w, i32 n, i32 e)
+{
+    kv_strides s = {a->block_stride, a->token_stride, a->head_stride};
+    i32 v = e >= RAW_PIECES, r = (e - v * RAW_PIECES) / (KV_ROW_B / 16), c = e % (KV_ROW_B / 16), t = r % CCC_PAGE;
+    i64 at = ((const i64 SHARED *)(smem + O_PAGES))[n % 2 * GROUPS + r / CCC_PAGE] + t * kv_token_step(s) + kv_piece(t, c);
+    u32 n_B = n * COLS + r < w->end ? 16 : 0;
+    if (!n_B) at = 0;
+    cp_async16_n(saddr(smem) + O_RAW + e * 16, (v ? a->v_cache + kv_v() : a->k_cache) + at, n_B);
+}
+/* the thread's pieces, which have landed, as bf16 */
+INLINE void widen_kv(void)
+{
+    NO_UNROLL for (i32 e = tid(); e < 2 * RAW_PIECES; e += NT) {
+        vu4 x = lds16(saddr(smem) + O_RAW + e * 16);
+        u32 dst = saddr(smem) + O_KV + e / (KV_ROW_B / 16) * ROW_B + e % (KV_ROW_B / 16) * 32; /* V lies behind K */
+        sts16(dst, f32x8_bf16(e4m3x8_f32((vu2){x.x, x.y})));
+        sts16(dst + 16, f32x8_bf16(e4m3x8_f32((vu2){x.z, x.w})));
+    }
+}
+INLINE void load_kv(const attention_args *a, const work_t SHARED *w, i32 n)
+{
+    NO_UNROLL for (i32 e = tid(); e < 2 * RAW_PIECES; e += NT) copy_piece(a, w, n, e);
+}
+#else
 /* piece e of tile n, of K and of V */
 INLINE void copy_piece(const attention_args *a, const work_t SHARED *w, i32 n, i32 e)
 {
@@ -105,6 +136,8 @@ INLINE void load_kv(const attention_args *a, const work_t SHARED *w, i32 n)
         NO_UNROLL for (i32 e = tid(); e < COLS * PIECES; e += NT) copy_piece(a, w, n, e);
     }
 }
+
+#endif
 
 /* ---- arithmetic: lane 4g+t of a warp has rows g and g+8, columns 2t and 2t+1 of each 8 -------------------------------------------------- */
 INLINE void score(float s[STEP / 8][4], u32 q, u32 k)
@@ -174,6 +207,7 @@ INLINE void put_out(acc_t *A, const attention_args *a, const work_t SHARED *w, i
         l += shfl_xor(l, 1);
         l += shfl_xor(l, 2);
         float f = l > 0 ? rcp(l) : l; /* a NaN stays one */
+        if (FP8) f *= a->v_scale;
         u32 row = at + ((lane() >> 2) + 8 * h) * ROW_B + (lane() & 3) * 4;
         UNROLL for (i32 j = 0; j < ccc_D / 8; j++) sts4(row + j * 16, bf16_pack(A->o[j][2 * h] * f, A->o[j][2 * h + 1] * f));
     }
@@ -209,11 +243,15 @@ KERNEL ccc_kernel(attention_args a)
     cp_async_commit();
     NO_UNROLL for (i32 n = 0; n < tiles; n++) {
         CP_ASYNC_WAIT(0);
+#if FP8
+        cta_sync(); /* nobody reads the tile before */
+        widen_kv();
+#endif
         cta_sync(); /* tile n is here, and nobody reads the other stage any more */
         if (n + 1 < tiles) load_kv(&a, w, n + 1);
         cp_async_commit();
         i64 page = page_of(&a, w, n + 2);
-        u32 k = saddr(smem) + O_KV + n % 2 * (2 * TILE_B);
+        u32 k = saddr(smem) + O_KV + (FP8 ? 0 : n % 2 * (2 * TILE_B));
         NO_UNROLL for (i32 col = n * COLS; col < (n + 1) * COLS && col < sees; col += STEP, k += STEP * ROW_B) {
             float s[STEP / 8][4];
             u32 p[STEP / 8][2];

@@ -1,9 +1,14 @@
 /* Where a row of the KV cache lies, for all layouts (the formulas stand at the end of abi.h), and the numbers of what can be wrong with
- * device data that a kernel clamps instead of following. A row is D bf16 of one token and head; a piece is 16 bytes of it. */
+ * device data that a kernel clamps instead of following. A row is D numbers of one token and head, bf16 or with FP8 e4m3; a piece is 16 bytes of it. */
 #ifndef CCC_KV_H
 #define CCC_KV_H
 #include "k.h"
 #include "../attention_geometry.h"
+
+#ifndef FP8
+#define FP8 0
+#endif
+#define KV_ROW_B (ccc_D * (FP8 ? 1 : 2)) /* bytes of a row */
 
 SPEC(i32, ccc_HQ);     /* query heads */
 SPEC(i32, ccc_HKV);    /* heads in the cache */
@@ -19,14 +24,14 @@ typedef struct { i64 block, token, head; } kv_strides;                     /* by
 INLINE i64 kv_token(kv_strides s, i32 b, i32 t)
 {
     i64 at = (i64)b * s.block;
-    return ccc_LAYOUT == KV_CCC ? at + t / CCC_PAGE * (64 * ccc_D) + t % CCC_PAGE * (2 * ccc_D) : at + t * s.token;
+    return ccc_LAYOUT == KV_CCC ? at + t / CCC_PAGE * (2 * CCC_PAGE * KV_ROW_B) + t % CCC_PAGE * KV_ROW_B : at + t * s.token;
 }
 /* bytes between tokens of a 16-token page */
-INLINE i64 kv_token_step(kv_strides s) { return ccc_LAYOUT == KV_CCC ? 2 * ccc_D : s.token; }
+INLINE i64 kv_token_step(kv_strides s) { return ccc_LAYOUT == KV_CCC ? KV_ROW_B : s.token; }
 /* bytes from a row of K to the same row of V, beyond the difference of the two bases */
-INLINE i32 kv_v(void) { return ccc_LAYOUT == KV_CCC ? 32 * ccc_D : 0; }
+INLINE i32 kv_v(void) { return ccc_LAYOUT == KV_CCC ? CCC_PAGE * KV_ROW_B : 0; }
 /* bytes from the start of token t's row to piece c: in layout ccc, in all of them */
-INLINE i32 kv_piece_ccc(i32 t, i32 c) { return (c < ccc_D / 64 * 8 ? (c & ~7) | ((c ^ t) & 7) : c) * 16; }
+INLINE i32 kv_piece_ccc(i32 t, i32 c) { return (c < KV_ROW_B / 128 * 8 ? (c & ~7) | ((c ^ t) & 7) : c) * 16; }
 INLINE i32 kv_piece(i32 t, i32 c) { return ccc_LAYOUT == KV_CCC ? kv_piece_ccc(t, c) : c * 16; }
 /* a block number of the table, forced into the cache */
 INLINE i32 kv_block(const i32 GLOBAL *entry, i32 kv_blocks, u32 GLOBAL *status, i32 seq)

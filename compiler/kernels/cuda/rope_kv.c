@@ -1,6 +1,7 @@
 /* Rotary embedding of q and k and the write of k and v into the cache, in one pass over the packed rows of a step.
  * One thread has one item: a 16-byte piece of a head and its partner `half` elements further on (both results are made from the same two
- * loads), or a piece that is only copied. All items of all tokens lie in one line. Nothing is read before grid_wait(). */
+ * loads), or a piece that is only copied. All items of all tokens lie in one line. Nothing is read before grid_wait().
+ * With FP8 the cache is of e4m3: a piece of bf16 is multiplied, rounded and becomes half a piece of the cache. */
 #include "rope.h"
 
 SPEC(i32, ccc_ROTARY);    /* elements of a head that are rotated: even, at most D */
@@ -8,6 +9,11 @@ SPEC(i32, ccc_DO_Q);      /* rotate q into q_out */
 SPEC(i32, ccc_DO_K);      /* rotate k into k_out */
 SPEC(i32, ccc_DO_KV);     /* write k (rotated here, unless K_ROTATED) and v to the cache */
 SPEC(i32, ccc_K_ROTATED); /* k comes rotated */
+#if FP8
+SPEC(i32, ccc_ROWS_FP8);  /* k and v come as the cache holds them: rotated (ROTARY 0, no q), and e4m3 */
+#else
+enum { ccc_ROWS_FP8 = 0 };
+#endif
 
 typedef struct { i32 lo, hi; vu4 vlo, vhi; } item_t; /* pieces lo and hi (-1: none) of a head */
 
@@ -53,13 +59,29 @@ INLINE char GLOBAL *cache_row(const rope_kv_args *a, i32 t, i32 head, i32 v, i32
     *in_block = (i32)(slot % ccc_BLOCK);
     return (v ? a->v_cache + kv_v() : a->k_cache) + kv_token(s, (i32)(slot / ccc_BLOCK), *in_block) + head * s.head;
 }
+/* elements 8c .. 8c+7 of a row of e4m3 at p */
+INLINE vu2 GLOBAL *half_piece(char GLOBAL *p, i32 r, i32 c) { return (vu2 GLOBAL *)(p + kv_piece(r, c / 2) + c % 2 * 8); }
 INLINE void put_cache(const rope_kv_args *a, i32 t, i32 head, i32 v, const item_t *it)
 {
     i32 r = 0;
     char GLOBAL *p = cache_row(a, t, head, v, &r);
     if (!p) return;
+    if (FP8) {
+        float by = v ? a->v_times : a->k_times;
+        *half_piece(p, r, it->lo) = f32x8_e4m3(bf16x8_f32(it->vlo) * by);
+        if (it->hi >= 0) *half_piece(p, r, it->hi) = f32x8_e4m3(bf16x8_f32(it->vhi) * by);
+        return;
+    }
     st16(p + kv_piece(r, it->lo), it->vlo);
     if (it->hi >= 0) st16(p + kv_piece(r, it->hi), it->vhi);
+}
+/* eight elements of a row that is e4m3 already */
+INLINE void copy_fp8(const rope_kv_args *a, i32 t, i32 head, i32 v, i32 c)
+{
+    i32 r = 0;
+    char GLOBAL *p = cache_row(a, t, head, v, &r);
+    const char GLOBAL *row = (const char GLOBAL *)(v ? a->v : a->k) + (i64)t * (v ? a->v_ld : a->k_ld) + head * ccc_D;
+    if (p) *half_piece(p, r, c) = *(const vu2 GLOBAL *)(row + c * 8);
 }
 INLINE const float GLOBAL *table_row(const rope_kv_args *a, i32 t) { return rope_row(a->table, a->positions, a->table_rows, ccc_ROTARY, a->status, t); }
 
@@ -75,6 +97,9 @@ KERNEL ccc_kernel(rope_kv_args a)
         const u16 GLOBAL *src = a.q + (i64)t * a.q_ld + n / per * ccc_D;
         item_t it = take(n % per, src, table_row(&a, t), 0);
         put(a.q_out + (i64)t * a.q_out_ld + n / per * ccc_D, &it);
+    } else if (ccc_ROWS_FP8) {
+        i32 v = n >= nk;
+        copy_fp8(&a, t, (n - v * nk) / (ccc_D / 8), v, n % (ccc_D / 8));
     } else if (n < nq + nk) {
         i32 head = (n - nq) / per;
         const float GLOBAL *row = ccc_K_ROTATED ? 0 : table_row(&a, t);

@@ -35,7 +35,7 @@ typedef struct {
 
 /* ---- the cache ----------------------------------------------------------------------------------------- */
 /* bytes between tokens of a page */
-INLINE i64 page_step(const tile_t *m) { return ccc_LAYOUT == KV_CCC ? 2 * ccc_D : m->a->token_stride; }
+INLINE i64 page_step(const tile_t *m) { return ccc_LAYOUT == KV_CCC ? KV_ROW_B : m->a->token_stride; }
 /* where the pages of cache rows j0 .. j0+n lie */
 INLINE void find_pages(tile_t *m, i32 j0, i32 n)
 {
@@ -51,9 +51,14 @@ INLINE void find_pages(tile_t *m, i32 j0, i32 n)
         m->v_page[p] = a->v_cache + kv_row(s, b, j % ccc_BLOCK, m->kv_head, 1);
     }
 }
-/* 16 elements from piece p on of row j of a page, as pairs; zeros beyond the head */
+/* elements 8p .. 8p+15 of row j of a page, as pairs of bf16; zeros beyond the head. e4m3 (p is even then, and nothing is beyond) becomes
+ * bf16, which is exact */
 INLINE VU pairs16(const char *row, i32 j, i32 p)
 {
+    if (FP8) {
+        VU u = __builtin_convertvector(*(const VH_any *)(row + kv_piece(j, p / 2)), VU);
+        return (VU)e4m3u_f32(u & 0xffu) >> 16 | ((VU)e4m3u_f32(u >> 8) & 0xffff0000u);
+    }
     VU r = (VU)0;
     r.lo = ld4u(row + kv_piece(j, p));
     if (p + 1 < ccc_D / 8) r.hi = ld4u(row + kv_piece(j, p + 1));
@@ -104,8 +109,10 @@ INLINE void load_v(tile_t *m, i32 n)
     const i64 step = page_step(m);
     ROLLED for (i32 j = 0; j < n; j++) {
         const char *row = m->v_page[j / KV_PAGE] + j % KV_PAGE * step;
-        for (i32 p = 0; p < ccc_D / 8; p++)
-            st8f(m->kv + (i64)j * ccc_D + p * 8, ld8b((const u16 *)(const void *)(row + kv_piece(j, p))));
+        for (i32 p = 0; p < ccc_D / 8; p++) {
+            const void *from = row + kv_eight(j, p);
+            st8f(m->kv + (i64)j * ccc_D + p * 8, FP8 ? ld8e(from) : ld8b(from));
+        }
     }
 }
 
@@ -281,7 +288,7 @@ INLINE void begin(tile_t *m, i32 one)
 INLINE void end(const tile_t *m, i32 one)
 {
     ROLLED for (i32 r = 0; r < m->rows; r++) {
-        float sum = sum1(m->sum[r]), part = sum == 0.0f ? 0.0f : 1.0f / sum, *from = m->out + (i64)r * m->ld;
+        float sum = sum1(m->sum[r]), part = sum == 0.0f ? 0.0f : (FP8 ? m->a->v_scale : 1.0f) / sum, *from = m->out + (i64)r * m->ld;
         u16 *out = m->a->out + (i64)(m->first + r % m->n) * m->a->out_ld + (i64)(m->head0 + r / m->n) * ccc_D;
         ROLLED for (i32 d = 0; d < ccc_D && !one; d += 8) st8b(out + d, ld8f(from + d) * part);
         ROLLED for (i32 d = 0; d < ccc_D && one; d += 16) {

@@ -81,12 +81,13 @@ INLINE VF odd_f32(VU pairs) { return (VF)(pairs & 0xffff0000u); }
 /* ---- e4m3. Its bits, where f32 has exponent and mantissa, are the number times 2^-120; 0x7f is NaN -------- */
 typedef u8 VB __attribute__((ext_vector_type(8)));
 typedef VB VB_any __attribute__((aligned(1), may_alias));
-INLINE VF e4m3x8_f32(VB b)
+INLINE VF e4m3u_f32(VU u)
 {
-    VU u = __builtin_convertvector(b, VU), nan = (VU)((u & 0x7fu) == 0x7fu);
+    VU nan = (VU)((u & 0x7fu) == 0x7fu);
     VF v = (VF)((u & 0x80u) << 24 | (u & 0x7fu) << 20) * 0x1p120f;
     return (VF)((VU)v | (nan & 0x7fc00000u));
 }
+INLINE VF e4m3x8_f32(VB b) { return e4m3u_f32(__builtin_convertvector(b, VU)); }
 INLINE float e4m3_f32(u8 b) { return e4m3x8_f32((VB)b)[0]; }
 /* nearest even, saturating; NaN: 0x7f. Adding and taking away a number whose last bit is worth one step of
  * the format rounds to that step. */

@@ -1,6 +1,7 @@
 /* Rotary embedding of q and k, and the write of k and v into the cache, in one pass over the packed rows of a
  * step. A unit of work is a token. Rotation in f32 with one rounding to bf16: a' = fma(a, cos, -(b * sin)),
- * b' = fma(b, cos, a * sin) for the pairs (i, i + rotary/2). */
+ * b' = fma(b, cos, a * sin) for the pairs (i, i + rotary/2). With FP8 the cache is of e4m3: rows are multiplied
+ * and rounded on the way into it. */
 #include "kv.h"
 
 SPEC(i32, ccc_ROTARY);    /* elements of a head that are rotated: even, at most D */
@@ -8,6 +9,11 @@ SPEC(i32, ccc_DO_Q);      /* rotate q into q_out */
 SPEC(i32, ccc_DO_K);      /* rotate k into k_out */
 SPEC(i32, ccc_DO_KV);     /* write k (rotated here, unless K_ROTATED) and v to the cache */
 SPEC(i32, ccc_K_ROTATED); /* k comes rotated */
+#if FP8
+SPEC(i32, ccc_ROWS_FP8); /* k and v come as the cache holds them: rotated (no q), and e4m3 */
+#else
+enum { ccc_ROWS_FP8 = 0 };
+#endif
 
 enum { MAX_D = 256 };
 
@@ -31,9 +37,17 @@ INLINE void copy_head(u16 *out, const u16 *x)
 {
     for (i32 i = 0; i < ccc_D; i += 8) st4u(out + i, ld4u(x + i));
 }
-INLINE void write_cache(char *row, i32 t, const u16 *x)
+INLINE void write_cache(char *row, i32 t, const u16 *x, float times)
 {
-    for (i32 p = 0; p < ccc_D / 8; p++) st4u(row + kv_piece(t, p), ld4u(x + p * 8));
+    for (i32 p = 0; p < ccc_D / 8; p++) {
+        char *to = row + kv_eight(t, p);
+        if (FP8) st8e((u8 *)to, ld8b(x + p * 8) * times);
+        else st4u(to, ld4u(x + p * 8));
+    }
+}
+INLINE void copy_fp8(char *row, i32 t, const u8 *x)
+{
+    for (i32 p = 0; p < ccc_D / 16; p++) st4u(row + kv_piece(t, p), ld4u(x + p * 16));
 }
 INLINE const float *table_row(const rope_kv_args *a, i32 t)
 {
@@ -63,15 +77,20 @@ INLINE void one_token(const rope_kv_args *a, i32 t)
     kv_strides s = {a->block_stride, a->token_stride, a->head_stride};
     i64 slot = ccc_DO_KV ? slot_of(a, t) : -1, block = slot / ccc_BLOCK;
     i32 r = (i32)(slot % ccc_BLOCK);
-    for (i32 h = 0; h < ccc_HKV; h++) {
+    for (i32 h = 0; h < ccc_HKV && ccc_ROWS_FP8 && slot >= 0; h++) {
+        const u8 *k = (const u8 *)a->k, *v = (const u8 *)a->v;
+        copy_fp8(a->k_cache + kv_row(s, block, r, h, 0), r, k + (i64)t * a->k_ld + h * ccc_D);
+        copy_fp8(a->v_cache + kv_row(s, block, r, h, 1), r, v + (i64)t * a->v_ld + h * ccc_D);
+    }
+    for (i32 h = 0; h < ccc_HKV && !ccc_ROWS_FP8; h++) {
         u16 k[MAX_D];
         const u16 *x = a->k + (i64)t * a->k_ld + h * ccc_D;
         if (ccc_K_ROTATED) copy_head(k, x);
         else rotate(k, x, cs);
         if (ccc_DO_K) copy_head(a->k_out + (i64)t * a->k_out_ld + h * ccc_D, k);
         if (slot < 0) continue;
-        write_cache(a->k_cache + kv_row(s, block, r, h, 0), r, k);
-        write_cache(a->v_cache + kv_row(s, block, r, h, 1), r, a->v + (i64)t * a->v_ld + h * ccc_D);
+        write_cache(a->k_cache + kv_row(s, block, r, h, 0), r, k, a->k_times);
+        write_cache(a->v_cache + kv_row(s, block, r, h, 1), r, a->v + (i64)t * a->v_ld + h * ccc_D, a->v_times);
     }
 }
 
