@@ -32,6 +32,6 @@ try cccrt info $F/gpu.ccart --device cpu
 try cccrt info $F/cpu.ccart --device cuda
 # a KV cache of fp8 has half of the bytes
 ccc compile $F/model -o kv8.ccart --target x86-64-v3 --sizes 1,2 --max-num-batched-tokens 32 --max-num-seqs 4 --kv-cache-dtype fp8
-try cccrt info kv8.ccart --device cpu --kv-blocks 4
+try cccrt info kv8.ccart --device cpu --kv-blocks 1024
 try cccrt run kv8.ccart --weights $F/model --device cpu --tokens 5,6,7 --steps 3
 cccrt bench kv8.ccart --weights $F/model --device cpu --batch 1,2 --context 10 --steps 3 --kernels --repeats 1 --json | bytes

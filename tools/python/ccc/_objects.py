@@ -95,7 +95,7 @@ class Device(_Object):
 
     def empty(self, shape, dtype):
         """New memory of the device as an Array (DLPack); freed with the Array."""
-        n = int(np.prod(shape)) * {"f32": 4, "i32": 4, "i64": 8, "bf16": 2, "f16": 2, "u8": 1, "i8": 1}[dtype]
+        n = int(np.prod(shape)) * {"f32": 4, "i32": 4, "i64": 8, "bf16": 2, "f16": 2, "u8": 1, "i8": 1, "e4m3": 1}[dtype]
         p = c.c_void_p()
         self.lib("device_alloc", p, self.handle, n)
         return _dlpack.Array(p.value, dtype, shape, self.is_cuda, self.ordinal, _Memory(self, p))
@@ -165,7 +165,8 @@ class KVCache(_Object):
 
 
 def kv_of_caller(k, v, block_stride_B, token_stride_B, head_stride_B, n_blocks):
-    """A cache that somebody else holds: lists of device addresses of K and V, one a layer."""
+    """A cache that somebody else holds: lists of device addresses of K and V, one a layer (of torch tensors: data_ptr()). Its numbers are
+    those of artifact.model.kv_dtype: bf16, or e4m3, which is torch.float8_e4m3fn, or uint8 as vLLM keeps it."""
     ks, vs = (c.c_void_p * len(k))(*k), (c.c_void_p * len(v))(*v)
     kv = Kv(n_layers=len(k), k=ks, v=vs, n_blocks=n_blocks, block_stride_B=block_stride_B, token_stride_B=token_stride_B, head_stride_B=head_stride_B)
     kv.keep = (ks, vs)
