@@ -213,22 +213,46 @@ static ccc_status newest_params(plan_builder *b, const ccc_group_info *u, const 
     return CCC_OK;
 }
 
+static ccc_decode_form decode_form(const plan_builder *b, const ccc_node *n, const attention_facts *f)
+{
+    int64_t pages = ccc_dim_max(b->g, type_of(b, n->in[2])->dim[1]) * (f->block / CCC_PAGE);
+    return ccc_decode_choose(b->t_max, pages, (int)(f->hq / f->hkv), (int)f->hkv, (int)f->d, b->plan->target->n_sm);
+}
+
+/* a block for each multiprocessor, without those that make no whole cluster */
+static uint32_t decode_grid(plan_builder *b, const ccc_decode_form *f)
+{
+    if (f->blocks) return px_const(b, f->blocks);
+    uint32_t all = px_op(b, CCART_X_MIN, px_var(b, CCART_VAR_SM), px_const(b, MAX_DECODE_CTAS));
+    if (f->cluster == 1) return all;
+    uint32_t whole = mul(b, up(b, px_op(b, CCART_X_SUB, all, px_const(b, f->cluster - 1)), f->cluster), f->cluster);
+    return px_op(b, CCART_X_MAX, px_const(b, f->cluster), whole);
+}
+
 ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err)
 {
     attention_facts f = { 0 };
+    ccc_decode_form form = { 1, 0, 0 };
     uint32_t first = b->n_params;
     CCC_TRY(look_attention(b, u, &f, err));
     int g = (int)(f.hq / f.hkv), d = (int)f.d;
-    plan_kernel k = new_kernel(b, f.rope ? "attn_decode_rope" : f.decode ? "attn_decode" : f.fp8 ? "attention_fp8" : "attention", f.decode ? CCC_DECODE_THREADS : CCC_ATTN_THREADS,
-                               f.rope ? sizeof(attention_rope_args) : sizeof(attention_args));
-    const ccc_spec spec[] = { { "HQ", f.hq }, { "HKV", f.hkv }, { "D", f.d }, { "BLOCK", f.block }, { "LAYOUT", f.layout } };
-    for (unsigned i = 0; i < (f.decode ? 4 : 5); i++) plan_spec(&k, spec[i].name, spec[i].value);
-    k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d) : is_cuda(b) ? f.fp8 ? ccc_attn_fp8_shared_B(d) : ccc_attn_shared_B(d) : ccc_host_attention_scratch_B(d));
+    if (f.decode) form = decode_form(b, &b->g->node[u->anchor], &f);
+    plan_kernel k = new_kernel(b, f.rope ? "attn_decode_rope" : f.decode ? "attn_decode" : f.fp8 ? "attention_fp8" : "attention",
+                               f.decode ? 32 * (unsigned)form.warps : CCC_ATTN_THREADS, f.rope ? sizeof(attention_rope_args) : sizeof(attention_args));
+    const ccc_spec spec[] = { { "HQ", f.hq }, { "HKV", f.hkv }, { "D", f.d }, { "BLOCK", f.block } };
+    for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
+    if (f.decode) {
+        plan_spec(&k, "CLUSTER", form.cluster);
+        plan_spec(&k, "WARPS", form.warps);
+    } else plan_spec(&k, "LAYOUT", f.layout);
+    k.cluster = (uint32_t)form.cluster;
+    k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d, form.cluster, form.warps) : is_cuda(b) ? f.fp8 ? ccc_attn_fp8_shared_B(d) : ccc_attn_shared_B(d)
+                                                                                                        : ccc_host_attention_scratch_B(d));
     if (is_cuda(b)) k.req.min_blocks = f.decode ? 1 : (unsigned)ccc_attn_min_blocks(d);
     CCC_TRY(attention_params(b, u, &f, err));
     if (f.rope) CCC_TRY(newest_params(b, u, &f, err));
     uint32_t grid[3] = { one(b), one(b), one(b) };
-    if (f.decode) grid[0] = px_op(b, CCART_X_MIN, px_var(b, CCART_VAR_SM), px_const(b, MAX_DECODE_CTAS));
+    if (f.decode) grid[0] = decode_grid(b, &form);
     else if (is_cuda(b)) grid[0] = mul(b, px_op(b, CCART_X_ADD, up(b, mul(b, f.T, g), CCC_ATTN_ROWS), f.S), f.hkv);
     else {
         grid[0] = px_op(b, CCART_X_ADD, up(b, f.T, CCC_HOST_QUERIES), f.S);

@@ -6,8 +6,8 @@
  *   ..._fp8      the same and ROWS_FP8                                               CCC_ROPE_THREADS      the same
  *   attention    HQ HKV D LAYOUT BLOCK                                               CCC_ATTN_THREADS      (ceildiv(T * HQ/HKV, CCC_ATTN_ROWS) + S) * HKV
  *   ..._fp8      the same                                                            the same              the same
- *   attn_decode  HQ HKV D BLOCK                                                      CCC_DECODE_THREADS    SM count
- *   ..._rope     the same                                                            CCC_DECODE_THREADS    SM count
+ *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS                                        32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
+ *   ..._rope     the same                                                            the same              the same
  *   argmax                                                                           CCC_ARGMAX_THREADS    ceildiv(cols, CCC_ARGMAX_COLS), rows
  *   load         SRC DST HALF                                                        CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * cols, CCC_LOAD_ELEMS), at most 16 an SM, is good
  *   rope_table                                                                       CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * half, CCC_LOAD_THREADS)
@@ -49,23 +49,41 @@ static inline int ccc_attn_fp8_shared_B(int d) { return (CCC_ATTN_ROWS + 2 * CCC
 static inline int ccc_attn_min_blocks(int d) { return d <= 96 || d == 128 ? 2 : 1; } /* of the request (minctasm): 128 or 255 registers */
 
 /* ---- attn_decode: layout ccc, one query token a sequence (T == S), D 64 or 128, HQ/HKV 1..16 */
-enum { CCC_DECODE_THREADS = 256, CCC_DECODE_WARPS = 8, CCC_DECODE_WINDOW = 64 };
+enum { CCC_DECODE_WARPS = 8 /* at most */, CCC_DECODE_WINDOW = 64, CCC_DECODE_LEAST = 8 /* pages of a block */,
+       CCC_DECODE_RINGS_B = 192 * 1024 /* of a block, at most */, CCC_DECODE_ROW_PAGES = 256 /* times rows: of a row that a cluster has */ };
 static inline int ccc_decode_ok(int hq, int hkv, int d) { return (d == 64 || d == 128) && hkv > 0 && hq % hkv == 0 && hq / hkv <= 16; }
 static inline int ccc_decode_stage_B(int d) { return 64 * d; }                                 /* K and V of 16 tokens of a head */
 static inline int ccc_decode_slot_B(int g, int d) { return (g * (d * 4 + 8) + 15) / 16 * 16; } /* a partial result: O, then (m, l) of each row */
-static inline int ccc_decode_fixed_B(int g, int d) { return CCC_DECODE_WARPS * (ccc_decode_slot_B(g, d) + CCC_DECODE_WINDOW * 16 + 2 * 16) + 16; }
-static inline int ccc_decode_stages(int g, int d) /* of a warp's ring: at most 24 KB, and what fits */
+static inline int ccc_decode_part_B(int g, int d) { return 2 * g * (d + 2) * 4; }              /* scratch `part`: this x grid */
+static inline int ccc_decode_fixed_B(int g, int d, int cluster, int warps) /* all but the rings: slots, windows, newest rows, what a cluster sends */
 {
-    int most = 24 * 1024 / ccc_decode_stage_B(d);
-    int fit = (CCC_MAX_SHARED - ccc_decode_fixed_B(g, d)) / (CCC_DECODE_WARPS * (ccc_decode_stage_B(d) + 8));
+    int sent = cluster > 1 ? cluster * ccc_decode_part_B(g, d) / 2 : 0;
+    return warps * (ccc_decode_slot_B(g, d) + CCC_DECODE_WINDOW * 16 + 2 * 16 + 8 * d) + 16 + (sent + 15) / 16 * 16;
+}
+static inline int ccc_decode_stages(int g, int d, int cluster, int warps) /* of a warp's ring, which must have room for a slot */
+{
+    int most = CCC_DECODE_RINGS_B / warps / ccc_decode_stage_B(d);
+    int fit = (CCC_MAX_SHARED - ccc_decode_fixed_B(g, d, cluster, warps)) / (warps * (ccc_decode_stage_B(d) + 8));
     return fit < most ? fit : most;
 }
-static inline int ccc_decode_shared_B(int g, int d)
+static inline int ccc_decode_shared_B(int g, int d, int cluster, int warps)
 {
-    return ccc_decode_fixed_B(g, d) + CCC_DECODE_WARPS * ccc_decode_stages(g, d) * (ccc_decode_stage_B(d) + 8);
+    return ccc_decode_fixed_B(g, d, cluster, warps) + warps * ccc_decode_stages(g, d, cluster, warps) * (ccc_decode_stage_B(d) + 8);
 }
-static inline int ccc_decode_part_B(int g, int d) { return 2 * g * (d + 2) * 4; } /* scratch `part`: this x grid */
-enum { CCC_DECODE_COUNT_B = 4 };                                                  /* counters `count`: this x grid, zeroed once */
+enum { CCC_DECODE_COUNT_B = 4 }; /* counters `count`: this x grid, zeroed once */
+/* What suits so many sequences at most, of so many pages. Where clusters of 8 keep less than half of n_sm multiprocessors busy, a row has one;
+ * if no row is long, blocks are small, start early, and there are no others (blocks, else 0: as many as multiprocessors). */
+typedef struct { int cluster, warps, blocks; } ccc_decode_form;
+static inline ccc_decode_form ccc_decode_choose(long long seqs, long long pages, int g, int hkv, int d, int n_sm)
+{
+    ccc_decode_form line = { 1, CCC_DECODE_WARPS, 0 }, f = { 8, CCC_DECODE_WARPS, 0 };
+    if (seqs * hkv * 16 > n_sm) return line;
+    if (pages <= seqs * hkv * CCC_DECODE_ROW_PAGES) {
+        f.warps = 4;
+        f.blocks = (int)seqs * hkv * f.cluster;
+    }
+    return ccc_decode_stages(g, d, f.cluster, f.warps) * ccc_decode_stage_B(d) < ccc_decode_slot_B(g, d) ? line : f;
+}
 
 /* ---- argmax: best u64[rows] and count i32[rows], zeroed once */
 enum { CCC_ARGMAX_THREADS = 256, CCC_ARGMAX_COLS = 4096, CCC_ARGMAX_SHARED_B = 64 };

@@ -225,18 +225,31 @@ static void check_attention(const char *name, kernel_t k, model_t m)
     case_run(&x, k, attn_grid(&x), CCC_ATTN_THREADS, shared, name, "decode", NULL);
     case_free(&x);
 }
+/* blocks of attn_decode: as many as there are multiprocessors, in whole clusters (emulated: room for some of these); of small blocks a
+ * cluster for each row if that is less */
+enum { MOST_BLOCKS = 256 };
+static unsigned decode_grid(kernel_t k, model_t m, int S)
+{
+    int all = n_sm / k.form.cluster * k.form.cluster, rows = m.hkv * S * k.form.cluster;
+#ifdef EMULATE
+    if (k.form.cluster > 1) all = 5 * k.form.cluster;
+#endif
+    return (unsigned)(k.form.warps < CCC_DECODE_WARPS && rows < all ? rows : all);
+}
+static unsigned decode_threads(kernel_t k) { return 32 * (unsigned)k.form.warps; }
+static int decode_shared(kernel_t k, model_t m) { return ccc_decode_shared_B(m.hq / m.hkv, m.d, k.form.cluster, k.form.warps); }
 static void decode_scratch(attn_case *x)
 {
-    size_t n = (size_t)ccc_decode_part_B(x->c.m.hq / x->c.m.hkv, x->c.m.d) * n_sm;
+    size_t n = (size_t)ccc_decode_part_B(x->c.m.hq / x->c.m.hkv, x->c.m.d) * MOST_BLOCKS;
     x->part = dev_alloc(n);
     dev_fill(x->part, 0xff, n);
-    x->count = dev_zero(CCC_DECODE_COUNT_B * n_sm);
+    x->count = dev_zero(CCC_DECODE_COUNT_B * MOST_BLOCKS);
     x->a.part = (void *)x->part; x->a.count = (void *)x->count;
 }
 static void check_decode(const char *name, kernel_t k, model_t m)
 {
     static const int edge[] = {0, 1, 15, 16, 17, 0, 33, 1000, 1, 16}, big[] = {9000, 3, 7, 0, 900};
-    int one[] = {1}, zero[] = {0}, b1[] = {1024}, l20[] = {20000}, mix[64], w[333], g = m.hq / m.hkv, shared = ccc_decode_shared_B(g, m.d);
+    int one[] = {1}, zero[] = {0}, b1[] = {1024}, l20[] = {20000}, mix[64], w[333], shared = decode_shared(k, m);
     for (int i = 0; i < 64; i++) mix[i] = 1 + rnd() % 600;
     for (int i = 0; i < 333; i++) w[i] = rnd() % 41;
     struct { const char *name; int S; const int *lens; } set[] = {{"edges", 10, edge}, {"1", 1, one}, {"0", 1, zero}, {"1024", 1, b1},
@@ -246,7 +259,7 @@ static void check_decode(const char *name, kernel_t k, model_t m)
         attn_case x;
         case_make(&x, m, set[i].S, NULL, set[i].lens, 0);
         decode_scratch(&x);
-        case_run(&x, k, n_sm, CCC_DECODE_THREADS, shared, name, set[i].name, NULL);
+        case_run(&x, k, decode_grid(k, m, set[i].S), (int)decode_threads(k), shared, name, set[i].name, NULL);
         dev_free(x.part); dev_free(x.count);
         case_free(&x);
     }

@@ -16,10 +16,20 @@
 #include "../../compiler/kernels/cuda/sincos.h"
 
 typedef unsigned long long dptr;
+typedef struct { int cluster, warps; } form_t;
+static inline form_t form_of(const char *name) /* NAME_cNwM: clusters of N blocks of M warps */
+{
+    const char *c = strstr(name, "_c");
+    form_t f = {1, CCC_DECODE_WARPS};
+    if (c) sscanf(c, "_c%dw%d", &f.cluster, &f.warps);
+    return f;
+}
 #ifdef EMULATE
 #include "attn_check_emu.h"
 #else
-typedef struct { void *fn; } kernel_t;
+typedef struct { void *fn; form_t form; } kernel_t;
+typedef struct { unsigned id; char pad[4]; union { char bytes[64]; unsigned cluster[3]; } v; } launch_attr;                          /* CUlaunchAttribute */
+typedef struct { unsigned grid[3], block[3], shared; void *stream; launch_attr *attr; unsigned n; } launch_config;                  /* CUlaunchConfig */
 typedef struct { void *func; unsigned grid[3], block[3], shared; void **params, **extra; void *kern, *ctx; } node_params; /* CUDA_KERNEL_NODE_PARAMS_v2 */
 typedef struct { unsigned char from_port, to_port, type, reserved[5]; } edge_data;                                      /* CUgraphEdgeData */
 #define DRIVER(X)                                                                                                                          \
@@ -28,7 +38,7 @@ typedef struct { unsigned char from_port, to_port, type, reserved[5]; } edge_dat
     X(cuModuleGetFunction, (void **, void *, const char *)) X(cuModuleUnload, (void *)) X(cuFuncSetAttribute, (void *, int, int))         \
     X(cuMemAlloc_v2, (dptr *, size_t)) X(cuMemFree_v2, (dptr)) X(cuMemcpyHtoD_v2, (dptr, const void *, size_t))                            \
     X(cuMemcpyDtoH_v2, (void *, dptr, size_t)) X(cuMemsetD8_v2, (dptr, unsigned char, size_t)) X(cuMemsetD32_v2, (dptr, unsigned, size_t)) \
-    X(cuLaunchKernel, (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **))            \
+    X(cuLaunchKernelEx, (const launch_config *, void *, void **, void **)) X(cuGraphKernelNodeSetAttribute, (void *, unsigned, const void *)) \
     X(cuCtxSynchronize, (void)) X(cuStreamCreate, (void **, unsigned)) X(cuEventCreate, (void **, unsigned)) X(cuEventRecord, (void *, void *)) \
     X(cuEventSynchronize, (void *)) X(cuEventElapsedTime, (float *, void *, void *)) X(cuGraphCreate, (void **, unsigned))                 \
     X(cuGraphAddKernelNode_v2, (void **, void *, void *const *, size_t, const node_params *))                                             \
@@ -40,6 +50,7 @@ DRIVER(X)
 #undef X
 #define CK(x) do { int r_ = (x); if (r_) { const char *s_ = "?"; cuGetErrorString(r_, &s_); printf("FAIL %s:%d %s: %s\n", __FILE__, __LINE__, #x, s_); exit(1); } } while (0)
 
+enum { CLUSTER = 4 }; /* CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION */
 static int n_sm;
 static void *stream, *event[2];
 static void device_open(void)
@@ -74,7 +85,9 @@ static inline void dev_get(void *h, dptr p, size_t n) { CK(cuCtxSynchronize()); 
 static inline void launch(kernel_t k, unsigned gx, unsigned gy, unsigned threads, unsigned shared, void *args)
 {
     void *params[] = {args};
-    CK(cuLaunchKernel(k.fn, gx, gy, 1, threads, 1, 1, shared, stream, params, NULL));
+    launch_attr a = {.id = CLUSTER, .v.cluster = {(unsigned)k.form.cluster, 1, 1}};
+    launch_config c = {{gx, gy, 1}, {threads, 1, 1}, shared, stream, &a, k.form.cluster > 1};
+    CK(cuLaunchKernelEx(&c, k.fn, params, NULL));
     CK(cuCtxSynchronize());
 }
 static inline void func_shared(kernel_t k, int bytes)
@@ -93,7 +106,9 @@ static void *graph_of(const step_t *s, int n, bool programmatic)
         void *params[] = {s[i].args};
         node_params p = {.func = s[i].k.fn, .grid = {s[i].gx, s[i].gy, 1}, .block = {s[i].threads, 1, 1}, .shared = s[i].shared, .params = params};
         edge_data e = {.from_port = programmatic, .type = programmatic}; /* PORT_PROGRAMMATIC, TYPE_PROGRAMMATIC: both 1 */
+        launch_attr a = {.v.cluster = {(unsigned)s[i].k.form.cluster, 1, 1}};
         CK(cuGraphAddKernelNode_v2(&node, g, NULL, 0, &p));
+        if (s[i].k.form.cluster > 1) CK(cuGraphKernelNodeSetAttribute(node, CLUSTER, &a.v));
         if (prev) CK(cuGraphAddDependencies_v2(g, &prev, &node, &e, 1));
         prev = node;
     }
@@ -125,7 +140,7 @@ static kernel_t load_kernel(const char *dir, const char *name)
 {
     char path[600];
     void *module;
-    kernel_t k = {NULL};
+    kernel_t k = {NULL, form_of(name)};
     snprintf(path, sizeof path, "%s/%s.cubin", dir, name);
     FILE *f = fopen(path, "rb");
     if (!f) return k;

@@ -64,13 +64,13 @@ static void step_reset(step_case *c)
 static void check_chain(kernel_t rope, kernel_t decode, model_t m)
 {
     enum { S = 50 };
-    int lens[S], shared = ccc_decode_shared_B(m.hq / m.hkv, m.d);
+    int lens[S], shared = decode_shared(decode, m);
     i64 pos[S], slot[S];
     step_case c;
     for (int s = 0; s < S; s++) lens[s] = 1 + rnd() % 200;
     step_make(&c, m, S, lens, 256, 0xff, pos, slot);
     u16 *first = malloc(c.x.out_n * 2);
-    step_t steps[] = {{rope, rope_grid(&c.rm, S), 1, CCC_ROPE_THREADS, 0, &c.r}, {decode, n_sm, 1, CCC_DECODE_THREADS, shared, &c.x.a}};
+    step_t steps[] = {{rope, rope_grid(&c.rm, S), 1, CCC_ROPE_THREADS, 0, &c.r}, {decode, decode_grid(decode, m, S), 1, decode_threads(decode), shared, &c.x.a}};
     func_shared(decode, shared);
     void *exec = graph_of(steps, 2, true);
     bool same = true;
@@ -100,20 +100,20 @@ static step_result step_results(const step_case *c)
 /* known: the reference knows the rows; bad: the status that both must report, 0: none */
 static void compare_fused(const char *name, const char *what, step_case *c, kernel_t rope, kernel_t decode, kernel_t fused, bool known, u32 bad)
 {
-    int shared = ccc_decode_shared_B(c->x.c.m.hq / c->x.c.m.hkv, c->x.c.m.d);
+    int shared = decode_shared(decode, c->x.c.m);
     bool out = true, cache = true, status = true;
     func_shared(decode, shared);
     func_shared(fused, shared);
     step_reset(c);
     launch(rope, rope_grid(&c->rm, c->x.T), 1, CCC_ROPE_THREADS, 0, &c->r);
-    launch(decode, n_sm, 1, CCC_DECODE_THREADS, shared, &c->x.a);
+    launch(decode, decode_grid(decode, c->x.c.m, c->x.c.S), 1, decode_threads(decode), shared, &c->x.a);
     step_result want = step_results(c);
     memcpy(c->x.out, want.out, c->x.out_n * 2);
     error_t_ e = case_compare(&c->x, NULL);
     double rel = sqrt(e.num / (e.den + 1e-30));
     for (int run = 0; run < RUNS; run++) {
         step_reset(c);
-        launch(fused, n_sm, 1, CCC_DECODE_THREADS, shared, &c->f);
+        launch(fused, decode_grid(fused, c->x.c.m, c->x.c.S), 1, decode_threads(fused), shared, &c->f);
         step_result got = step_results(c);
         out = out && !memcmp(got.out, want.out, c->x.out_n * 2);
         cache = cache && !memcmp(got.cache, want.cache, c->x.c.mem_B);
@@ -133,7 +133,7 @@ static void check_fused(const char *dir, const char *name, kernel_t fused, model
     m.layout = 3;
     snprintf(label, sizeof label, "rope_3_%d_%d_%d_%d_%d_1010", m.block, m.hq, m.hkv, m.d, m.d);
     rope = load_kernel(dir, label);
-    snprintf(label, sizeof label, "decode_%d_%d_%d_%d", m.block, m.hq, m.hkv, m.d);
+    snprintf(label, sizeof label, "decode%s", strchr(name, '_')); /* of the same clusters */
     decode = load_kernel(dir, label);
     if (!rope.fn || !decode.fn) {
         verdict(false, name, "there is no rope_kv or attn_decode of its shape to compare with");

@@ -1,5 +1,5 @@
 /* attn_check.c without a GPU: "device" memory is memory, and a kernel is a shared library made of its template and test/kernels/emu.h. */
-typedef struct { void (*fn)(int, int, int, const void *); } kernel_t;
+typedef struct { void (*fn)(int, int, int, int, const void *); form_t form; } kernel_t;
 typedef struct { kernel_t k; unsigned gx, gy, threads, shared; void *args; } step_t;
 typedef struct { int n; step_t step[8]; } emu_graph;
 enum { RUNS = 2, CHAIN_RUNS = 2 };
@@ -25,7 +25,7 @@ static inline void dev_sync(void) {}
 static inline void launch(kernel_t k, unsigned gx, unsigned gy, unsigned threads, unsigned shared, void *args)
 {
     (void)shared;
-    k.fn((int)gx, (int)gy, (int)threads, args);
+    k.fn((int)gx, (int)gy, (int)threads, k.form.cluster, args);
 }
 static inline void func_shared(kernel_t k, int bytes)
 {
@@ -49,7 +49,7 @@ static inline void graph_free(void *exec) { free(exec); }
 static kernel_t load_kernel(const char *dir, const char *name)
 {
     char path[600];
-    kernel_t k = {NULL};
+    kernel_t k = {NULL, form_of(name)};
     snprintf(path, sizeof path, "%s%s/%s.so", dir[0] == '/' ? "" : "./", dir, name);
     void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (lib) *(void **)&k.fn = dlsym(lib, "emu_launch");

@@ -22,8 +22,8 @@ static void time_read(kernel_t k)
     graph_free(g);
     dev_free(out);
 }
-/* n layers of one attention; returns through printf both kinds of edges */
-static void time_layers(const char *label, kernel_t k, model_t m, int S, const int *lens, const int *qlens, bool decode)
+/* Layers of one attention, over at least 256 MB of cache; prints the time of one with both kinds of edges. fused: attn_decode_rope */
+static void time_layers(const char *label, kernel_t k, model_t m, int S, const int *lens, const int *qlens, bool decode, bool fused)
 {
     int T = 0, used = 0, mb = 1, *qs = malloc((S + 1) * 4), g = m.hq / m.hkv;
     double bytes = 0, flop = 0;
@@ -39,21 +39,29 @@ static void time_layers(const char *label, kernel_t k, model_t m, int S, const i
     qs[S] = T;
     i64 hs = m.layout == 3 ? m.block * m.d * 4 : m.d * 2, ts = m.hkv * m.d * 2, bs = (i64)m.block * m.hkv * m.d * (m.layout == 3 ? 4 : 2), v_B = m.layout == 3 ? 0 : (i64)used * bs;
     size_t region = (size_t)m.block * m.hkv * m.d * 4 * used, qn = (size_t)T * m.hq * m.d;
-    int layers = (int)(pool_B / region), *table = malloc((size_t)S * mb * 4), *perm = permutation(used), next = 0, shared = decode ? ccc_decode_shared_B(g, m.d) : ccc_attn_shared_B(m.d);
-    if (layers > 32) layers = 32;
+    int layers = (int)(pool_B / region), *table = malloc((size_t)S * mb * 4), *perm = permutation(used), next = 0, shared = decode ? decode_shared(k, m) : ccc_attn_shared_B(m.d);
+    if (layers > 8 + (int)((256u << 20) / region)) layers = 8 + (int)((256u << 20) / region);
     for (int s = 0; s < S; s++) for (int i = 0; i < mb; i++) table[s * mb + i] = i * m.block < lens[s] ? perm[next++] : 0;
     dptr dt = dev_copy(table, (size_t)S * mb * 4), dl = dev_copy(lens, S * 4), dqs = dev_copy(qs, (S + 1) * 4), dq = dev_alloc(qn * 2), dout = dev_alloc(qn * 2), st = dev_zero(16);
-    dptr part = dev_alloc((size_t)ccc_decode_part_B(g, m.d) * n_sm), count = dev_zero(4 * n_sm);
+    dptr part = dev_alloc((size_t)ccc_decode_part_B(g, m.d) * MOST_BLOCKS), count = dev_zero(4 * MOST_BLOCKS);
     fill_bf16(dq, qn * 2);
-    attention_args *a = calloc(layers, sizeof *a);
+    i64 *pos = malloc(S * 8), *slot = malloc(S * 8);
+    for (int s = 0; s < S; s++) {
+        pos[s] = lens[s] - 1;
+        slot[s] = (i64)table[s * mb + (lens[s] - 1) / m.block] * m.block + (lens[s] - 1) % m.block;
+    }
+    dptr dp = dev_copy(pos, S * 8), ds = dev_copy(slot, S * 8);
+    attention_rope_args *a = calloc(layers, sizeof *a);
     step_t *step = calloc(layers, sizeof *step);
     for (int i = 0; i < layers; i++) {
         dptr base = pool + i * region;
-        a[i] = (attention_args){.out = (void *)dout, .q = (void *)dq, .k_cache = (void *)base, .v_cache = (void *)(base + v_B), .table = (void *)dt, .seq_lens = (void *)dl, .query_start = (void *)dqs,
+        a[i].a = (attention_args){.out = (void *)dout, .q = (void *)dq, .k_cache = (void *)base, .v_cache = (void *)(base + v_B), .table = (void *)dt, .seq_lens = (void *)dl, .query_start = (void *)dqs,
                                 .part = (void *)part, .count = (void *)count, .status = (void *)st, .block_stride = bs, .token_stride = ts, .head_stride = hs, .S = S, .T = T, .max_blocks = mb,
                                 .q_ld = m.hq * m.d, .out_ld = m.hq * m.d, .kv_blocks = used, .scale = 1 / sqrtf(m.d)};
-        unsigned grid = decode ? (unsigned)n_sm : (unsigned)((T * g + CCC_ATTN_ROWS - 1) / CCC_ATTN_ROWS + S) * (unsigned)m.hkv;
-        step[i] = (step_t){k, grid, 1, decode ? CCC_DECODE_THREADS : CCC_ATTN_THREADS, (unsigned)shared, &a[i]};
+        if (fused) /* rows and table: any numbers */
+            a[i].n = (newest_args){.k = a[i].a.q, .v = a[i].a.q, .table = (void *)pool, .positions = (void *)dp, .slots = (void *)ds, .k_ld = m.hq * m.d, .v_ld = m.hq * m.d, .table_rows = 1 << 20};
+        unsigned grid = decode ? decode_grid(k, m, S) : (unsigned)((T * g + CCC_ATTN_ROWS - 1) / CCC_ATTN_ROWS + S) * (unsigned)m.hkv;
+        step[i] = (step_t){k, grid, 1, decode ? decode_threads(k) : CCC_ATTN_THREADS, (unsigned)shared, &a[i]};
     }
     func_shared(k, shared);
     printf("%-44s", label);
@@ -66,28 +74,29 @@ static void time_layers(const char *label, kernel_t k, model_t m, int S, const i
     }
     printf("\n");
     fflush(stdout);
-    dev_free(dt); dev_free(dl); dev_free(dqs); dev_free(dq); dev_free(dout); dev_free(st); dev_free(part); dev_free(count);
-    free(qs); free(table); free(perm); free(a); free(step);
+    dev_free(dp); dev_free(ds); dev_free(dt); dev_free(dl); dev_free(dqs); dev_free(dq); dev_free(dout); dev_free(st); dev_free(part); dev_free(count);
+    free(qs); free(table); free(perm); free(a); free(step); free(pos); free(slot);
 }
 static void time_decode(const char *dir, const char *name, model_t m, bool decode)
 {
-    static const struct { int S, len; } shape[] = {{1, 128}, {1, 1024}, {1, 4096}, {1, 131072}, {64, 1024}, {64, 4096}, {256, 128}, {256, 1024}};
+    static const struct { int S, len; } shape[] = {{1, 128}, {1, 1024}, {1, 2048}, {1, 4096}, {1, 8192}, {1, 16384}, {1, 32768}, {1, 131072}, {2, 1024}, {8, 1024}, {64, 1024}, {64, 4096}, {256, 128}, {256, 1024}};
     kernel_t k = load_kernel(dir, name);
     int lens[256];
+    bool fused = !strncmp(name, "fused", 5);
     char label[100];
     if (!k.fn) return;
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
         for (int s = 0; s < shape[i].S; s++) lens[s] = shape[i].len;
         snprintf(label, sizeof label, "%s %d x %d", name, shape[i].S, shape[i].len);
-        time_layers(label, k, m, shape[i].S, lens, NULL, decode);
+        time_layers(label, k, m, shape[i].S, lens, NULL, decode, fused);
     }
     random_state = 1;
     for (int s = 0; s < 64; s++) lens[s] = 1 + rnd() % 8192;
     snprintf(label, sizeof label, "%s 64 of 1..8192", name);
-    time_layers(label, k, m, 64, lens, NULL, decode);
+    time_layers(label, k, m, 64, lens, NULL, decode, fused);
     for (int s = 0; s < 64; s++) lens[s] = s ? 256 : 65536;
     snprintf(label, sizeof label, "%s one of 65536, 63 of 256", name);
-    time_layers(label, k, m, 64, lens, NULL, decode);
+    time_layers(label, k, m, 64, lens, NULL, decode, fused);
 }
 static void time_prefill(const char *dir, const char *name, model_t m)
 {
@@ -96,12 +105,12 @@ static void time_prefill(const char *dir, const char *name, model_t m)
     if (!k.fn) return;
     for (int n = 512; n <= 16384; n *= 2) {
         snprintf(label, sizeof label, "%s prefill of %d", name, n);
-        time_layers(label, k, m, 1, &n, &n, false);
+        time_layers(label, k, m, 1, &n, &n, false, false);
     }
     int lens[64], q[64];
     for (int s = 0; s < 64; s++) { q[s] = s ? 1 : 1985; lens[s] = s ? 1024 : 1985; }
     snprintf(label, sizeof label, "%s 1985 + 63 decode of 1024", name);
-    time_layers(label, k, m, 64, lens, q, false);
+    time_layers(label, k, m, 64, lens, q, false, false);
 }
 static void time_small(const char *dir)
 {
@@ -141,9 +150,14 @@ static void time_all(const char *dir)
     fill_bf16(pool, pool_B);
     kernel_t read = load_kernel(dir, "read");
     if (read.fn) time_read(read);
-    time_decode(dir, "decode_16_32_8_128", (model_t){3, 16, 32, 8, 128}, true);
-    time_decode(dir, "decode_16_32_8_64", (model_t){3, 16, 32, 8, 64}, true);
-    time_decode(dir, "decode_32_9_3_64", (model_t){3, 32, 9, 3, 64}, true);
+    static const struct { const char *of; model_t m; } models[] = {{"16_32_8_128", {3, 16, 32, 8, 128}}, {"16_32_8_64", {3, 16, 32, 8, 64}}, {"32_9_3_64", {3, 32, 9, 3, 64}}};
+    static const char *const names[] = {"decode_%s", "decode_%s_c8w8", "fused_%s", "fused_%s_c8w8", "fused_%s_c8w4"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        for (size_t j = 0; j < sizeof names / sizeof *names; j++) {
+            char name[100];
+            snprintf(name, sizeof name, names[j], models[i].of);
+            time_decode(dir, name, models[i].m, true);
+        }
     time_prefill(dir, "attn_3_16_32_8_128", (model_t){3, 16, 32, 8, 128});
     time_prefill(dir, "attn_1_16_32_8_128", (model_t){1, 16, 32, 8, 128});
     time_prefill(dir, "attn_3_16_32_8_64", (model_t){3, 16, 32, 8, 64});

@@ -26,7 +26,7 @@ typedef u32 vu2 __attribute__((ext_vector_type(2)));
 typedef u32 vu4 __attribute__((ext_vector_type(4)));
 typedef i32 vi4 __attribute__((ext_vector_type(4)));
 
-enum { EMU_THREADS = 2304, EMU_CLUSTER = 4, EMU_STACK = 1 << 16, EMU_SHARED = 232448, EMU_COPIES = 512 };
+enum { EMU_THREADS = 2304, EMU_CLUSTER = 8, EMU_STACK = 1 << 16, EMU_SHARED = 232448, EMU_COPIES = 512 };
 typedef struct { u32 in[12]; } emu_slot;
 typedef struct { u32 dst, n, group; const char *src; } emu_copy;
 typedef struct { void *sp; char *stack; int done; u32 meetings, copies, groups; emu_copy copy[EMU_COPIES]; } emu_thread;
@@ -144,6 +144,8 @@ INLINE u32 emu_f32_e4m3(float v) /* by adding what leaves three bits behind the 
     int e = r < 0x1p-6f ? -6 : ilogbf(r);
     return v != v ? 127u : (u32)(r < 0x1p-6f ? r * 512 : (e + 6) * 8 + ldexpf(r, 3 - e)) | bits(v) >> 24 & 128;
 }
+INLINE u16 f32_f16(float v) { return __builtin_bit_cast(u16, (_Float16)v); }
+INLINE u16 e4m3_pack(float lo, float hi) { return (u16)(emu_f32_e4m3(hi) << 8 | emu_f32_e4m3(lo)); }
 INLINE vu2 f32x8_e4m3(vf8 v)
 {
     vu2 r = 0;
@@ -163,6 +165,7 @@ INLINE i32 uniform(i32 v)
     if (r != v) { printf("FAIL uniform() of a value that differs in the warp\n"); exit(1); }
     return r;
 }
+static i32 redux_max(i32 v) { emu_slot *s = emu_meet((u32 *)&v, 1); i32 r = v; for (int i = 0; i < 32; i++) if ((i32)s[i].in[0] > r) r = (i32)s[i].in[0]; return r; }
 static i32 redux_add(i32 v) { emu_slot *s = emu_meet((u32 *)&v, 1); u32 r = 0; for (int i = 0; i < 32; i++) r += s[i].in[0]; return (i32)r; }
 static u32 ballot(i32 p) { emu_slot *s = emu_meet((u32 *)&p, 1); u32 r = 0; for (int i = 0; i < 32; i++) r |= (u32)(s[i].in[0] != 0) << i; return r; }
 INLINE i32 vote_any(i32 p) { return ballot(p) != 0; }
@@ -177,6 +180,15 @@ static void cta_sync(void)
 }
 INLINE void dependents_launch(void) {}
 INLINE void grid_wait(void) {}
+INLINE i32 cluster_rank(void) { return emu.cur / emu.n; }
+static u32 emu_cluster_phase[EMU_THREADS];
+INLINE void cluster_arrive(void)
+{
+    emu_cluster_phase[emu.cur] = emu.cluster_met;
+    emu.progress++;
+    if (++emu.cluster_arrived == (u32)(emu.n * emu.cluster)) { emu.cluster_arrived = 0; emu.cluster_met++; }
+}
+INLINE void cluster_wait(void) { while (emu.cluster_met == emu_cluster_phase[emu.cur]) emu_yield(); }
 
 INLINE vu4 ld16(const void *p)
 {
@@ -193,13 +205,19 @@ INLINE void red_add(u32 *p, u32 v) { *p += v; }
 INLINE void status_set(u32 *s, u32 kind, u32 index, u32 value) { if (!s[0]) { s[0] = kind; s[1] = index; s[2] = value; } }
 
 INLINE u32 saddr(const void *p) { return (u32)((const char *)p - smem); }
+enum { EMU_MAPPED = 1 << 20 }; /* a mapped address: 1 + rank in the upper bits */
+INLINE u32 map_shared(u32 a, i32 rank) { return a + (u32)(rank + 1) * EMU_MAPPED; }
 static char *emu_shared(u32 a, u32 n)
 {
+    char *base = a >= EMU_MAPPED ? emu_smem[a / EMU_MAPPED - 1] : smem;
+    if (a >= EMU_MAPPED && !emu.cluster_met) { printf("FAIL shared memory of a block that may not have started\n"); exit(1); }
+    a %= EMU_MAPPED;
     if (a + n > EMU_SHARED || a % n) { printf("FAIL shared address %u of %u bytes\n", a, n); exit(1); }
-    return smem + a;
+    return base + a;
 }
 INLINE vu4 lds16(u32 a) { return *(vu4 *)emu_shared(a, 16); }
 INLINE void sts16(u32 a, vu4 v) { *(vu4 *)emu_shared(a, 16) = v; }
+INLINE vf4 lds16_f(u32 a) { return *(vf4 *)emu_shared(a, 16); }
 INLINE void sts4(u32 a, u32 v) { *(u32 *)emu_shared(a, 4) = v; }
 static void cp_async16_n(u32 dst, const void *src, u32 n)
 {
@@ -207,6 +225,7 @@ static void cp_async16_n(u32 dst, const void *src, u32 n)
     if (t->copies == EMU_COPIES || (u64)src & 15) { printf("FAIL cp.async\n"); exit(1); }
     t->copy[t->copies++] = (emu_copy){dst, n, t->groups, src};
 }
+INLINE void cp_async16(u32 dst, const void *src) { cp_async16_n(dst, src, 16); }
 INLINE void cp_async_commit(void) { emu.t[emu.cur].groups++; }
 static void cp_async_wait(u32 left)
 {
@@ -230,6 +249,15 @@ INLINE void fence_async(void) {}
 INLINE void bar_arrive(u32 b) { emu_bar_at(b)->missing--; emu_bar_step(emu_bar_at(b)); }
 INLINE void bar_expect(u32 b, u32 n) { emu_bar_at(b)->bytes += (i32)n; emu_bar_at(b)->missing--; }
 INLINE i32 bar_try(u32 b, u32 parity) { if ((emu_bar_at(b)->phase & 1) != parity) return 1; emu_yield(); return (emu_bar_at(b)->phase & 1) != parity; }
+INLINE void st_async_f2(u32 a, float x, float y, u32 bar)
+{
+    float *p = (float *)emu_shared(a, 8);
+    if (bar < EMU_MAPPED || a / EMU_MAPPED != bar / EMU_MAPPED) { printf("FAIL st.async and its barrier are in two blocks\n"); exit(1); }
+    p[0] = x;
+    p[1] = y;
+    emu_bar_at(bar)->bytes -= 8;
+    emu_bar_step(emu_bar_at(bar));
+}
 INLINE u64 policy_evict_first(void) { return 0; }
 static void bulk_load_hint(u32 dst, const void *src, u32 n, u32 bar, u64 policy)
 {

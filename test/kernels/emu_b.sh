@@ -9,7 +9,7 @@ only=${1:-}
 
 build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
     local name=$fp8$1 src=$2 args=$3; shift 3
-    case $only in chain | *fused*) ;; *) case $name in *"$only"*) ;; *) return 0 ;; esac ;; esac # those compare several
+    case $only in chain | *fused* | _c*) ;; *) case $name in *"$only"*) ;; *) return 0 ;; esac ;; esac # those compare several
     { echo "#include \"$root/test/kernels/emu.h\""
       [ -z "$fp8" ] || echo "#define FP8 1"
       [ "$args" != attention_rope_args ] || echo "#define ROPE 1"
@@ -17,8 +17,8 @@ build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
       for c in "$@"; do echo "const i32 ccc_${c%=*} = ${c#*=};"; done
       echo "static $args emu_args;"
       echo "static void emu_run(void) { ccc_kernel(emu_args); }"
-      echo "void emu_launch(int gx, int gy, int threads, const void *args);"
-      echo "void emu_launch(int gx, int gy, int threads, const void *args) { memcpy(&emu_args, args, sizeof emu_args); emu_grid(gx, gy, threads, emu_run); }"
+      echo "void emu_launch(int gx, int gy, int threads, int cluster, const void *args);"
+      echo "void emu_launch(int gx, int gy, int threads, int cluster, const void *args) { memcpy(&emu_args, args, sizeof emu_args); emu_clusters(gx, gy, threads, cluster, emu_run); }"
     } > "$tmp/k.c"
     clang-19 -std=gnu17 -O2 -march=x86-64-v3 -ffp-contract=off -Wno-psabi -fPIC -shared -Wl,-Bsymbolic -o "$tmp/$name.so" "$tmp/k.c" -lm
 }
@@ -27,8 +27,8 @@ fp8=
 rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv rope_kv_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=$(( ${10} > 0 )) \
     ${fp8:+ROWS_FP8=$(( ${10} == 2 ))}; }
 attn() { build "attn_$1_$2_$3_$4_$5" attention attention_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
-decode() { build "decode_$1_$2_$3_$4" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
-fused() { build "fused_$1_$2_$3_$4" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
+decode() { build "decode_$1_$2_$3_$4${5:+_c$5w$6}" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8}; }
+fused() { build "fused_$1_$2_$3_$4${5:+_c$5w$6}" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8}; }
 load() { build "load_$1_$2_$3" load load_args SRC=$1 DST=$2 HALF=$3; }
 
 rope 3 16 4 2 128 128 1 0 1 0
@@ -49,7 +49,13 @@ decode 16 4 2 128
 decode 32 9 3 64
 decode 64 16 1 128
 decode 16 12 1 64
+decode 16 4 2 128 8 8
+decode 16 12 1 64 8 4
+decode 16 4 2 128 8 4
 fused 16 4 2 128
+fused 16 4 2 128 8 8
+fused 16 4 2 128 8 4
+fused 16 12 1 64 8 4
 fused 32 9 3 64
 fused 16 12 1 64
 fp8 rope 3 16 4 2 128 128 1 0 1 0

@@ -15,28 +15,6 @@ enum { EMU_BK = 64 };
 typedef float vf1;
 
 /* ---- what hooks need */
-INLINE u16 f32_f16(float v) { return __builtin_bit_cast(u16, (_Float16)v); }
-INLINE float emu_e4m3(u32 v) { return f16_f32(emu_e4m3_f16((u16)v)); }
-static u16 emu_e4m3_of(float v) /* nearest, ties to even, the largest for what is larger */
-{
-    u16 best = 0;
-    for (u32 i = 1; i < 127; i++) {
-        float d = fabsf(emu_e4m3(i) - fabsf(v)), b = fabsf(emu_e4m3(best) - fabsf(v));
-        if (d < b || (d == b && i % 2 == 0)) best = (u16)i;
-    }
-    return (u16)(v != v ? 0x7f : best | (signbit(v) ? 0x80 : 0));
-}
-INLINE u16 e4m3_pack(float lo, float hi) { return (u16)(emu_e4m3_of(hi) << 8 | emu_e4m3_of(lo)); }
-INLINE vu2 f32x8_e4m3(vf8 v)
-{
-    return (vu2){e4m3_pack(v[0], v[1]) | (u32)e4m3_pack(v[2], v[3]) << 16, e4m3_pack(v[4], v[5]) | (u32)e4m3_pack(v[6], v[7]) << 16};
-}
-INLINE vf8 e4m3x8_f32(vu2 u)
-{
-    vf8 r;
-    for (int i = 0; i < 8; i++) r[i] = emu_e4m3((i < 4 ? u.x : u.y) >> (i % 4 * 8) & 255);
-    return r;
-}
 INLINE float f16_lo(u32 u) { return f16_f32((u16)u); }
 INLINE float f16_hi(u32 u) { return f16_f32((u16)(u >> 16)); }
 INLINE void prefetch_l2(const void *p) { (void)p; }
@@ -54,13 +32,9 @@ INLINE float sqrt_rn(float x) { return sqrtf(x); }
 INLINE float div_rn(float x, float y) { return x / y; }
 
 /* ---- shared memory, barriers, clusters */
-INLINE vf4 lds16_f(u32 a) { return *(vf4 *)emu_shared(a, 16); }
 INLINE float lds4_f(u32 a) { return *(float *)emu_shared(a, 4); }
 INLINE void sts8_f(u32 a, float x, float y) { float *p = (float *)emu_shared(a, 8); p[0] = x; p[1] = y; }
 INLINE void bar_wait(u32 b, u32 parity) { while (!bar_try(b, parity)) {} }
-INLINE i32 cluster_rank(void) { return emu.cur / emu.n; }
-enum { EMU_MAPPED = 1 << 20 }; /* a mapped address: 1 + rank in the upper bits */
-INLINE u32 map_shared(u32 a, i32 rank) { return a + (u32)(rank + 1) * EMU_MAPPED; }
 static void st_cluster_f(u32 a, float v)
 {
     u32 rank = a / EMU_MAPPED - 1, at = a % EMU_MAPPED;
@@ -68,14 +42,6 @@ static void st_cluster_f(u32 a, float v)
     if (rank >= (u32)emu.cluster || at + 4 > EMU_SHARED) { printf("FAIL shared address of another block\n"); exit(1); }
     memcpy(emu_smem[rank] + at, &v, 4);
 }
-static u32 emu_cluster_phase[EMU_THREADS];
-INLINE void cluster_arrive(void)
-{
-    emu_cluster_phase[emu.cur] = emu.cluster_met;
-    emu.progress++;
-    if (++emu.cluster_arrived == (u32)(emu.n * emu.cluster)) { emu.cluster_arrived = 0; emu.cluster_met++; }
-}
-INLINE void cluster_wait(void) { while (emu.cluster_met == emu_cluster_phase[emu.cur]) emu_yield(); }
 
 /* ---- tensor maps: what emu_cuda.c's cuTensorMapEncodeTiled writes; columns in bytes */
 typedef struct { const char *base; u64 cols, rows, ld; u32 box_cols, box_rows; } emu_tmap;
@@ -111,7 +77,7 @@ INLINE void mma_commit(void) { emu_groups[emu.cur].before = emu_groups[emu.cur].
 INLINE float emu_operand(u64 desc, u32 row, u32 k) /* 32 bytes of k */
 {
     u32 at = (u32)desc * 16 + row * 128;
-    if (EMU_BK == 128) return emu_e4m3(*(u8 *)emu_shared(emu_swizzle(at + k), 1));
+    if (EMU_BK == 128) return f16_f32(emu_e4m3_f16(*(u8 *)emu_shared(emu_swizzle(at + k), 1)));
     return bf16_f32(*(u16 *)emu_shared(emu_swizzle(at + k * 2), 2));
 }
 static void emu_products(int n) /* the oldest n */

@@ -2,6 +2,7 @@
  * decides the kernel; measurements become rows only where they beat the rule by more than noise. */
 #include <criterion/criterion.h>
 #include <string.h>
+#include "../../compiler/kernels/attention_geometry.h"
 #include "../../compiler/tune.h"
 
 #define HEAD "target sm_90a\n"
@@ -310,4 +311,23 @@ Test(schedule, apply_refuses)
     }
     applied("target sm_90a\nconv\n", RESULT(""), CCC_E_PARSE);
     cr_assert(strstr(err.msg, "s.def:2: 'conv'") == err.msg, "%s", err.msg);
+}
+
+/* The kernel puts a partial result into a ring, and all it has must fit a multiprocessor. */
+Test(schedule, every_form_of_decode_attention_fits)
+{
+    unsigned clusters = 0;
+    for (int g = 1; g <= 16; g++)
+        for (int d = 64; d <= 128; d += 64)
+            for (int hkv = 1; hkv <= 16; hkv++)
+                for (long long i = 0; i < 9; i++) {
+                    long long seqs = 1 + i / 3 * 3, pages = i % 3 == 0 ? 64 : i % 3 == 1 ? 256 * hkv : 8192;
+                    ccc_decode_form f = ccc_decode_choose(seqs, pages, g, hkv, d, 132);
+                    cr_assert_geq(ccc_decode_stages(g, d, f.cluster, f.warps) * ccc_decode_stage_B(d), ccc_decode_slot_B(g, d), "%d heads of %d a row, %d x %d", g, d, f.cluster, f.warps);
+                    cr_assert_leq(ccc_decode_shared_B(g, d, f.cluster, f.warps), CCC_MAX_SHARED);
+                    cr_assert(f.cluster == 1 || seqs * hkv * 16 <= 132);
+                    cr_assert(!f.blocks || (f.blocks == seqs * hkv * f.cluster && pages <= seqs * hkv * CCC_DECODE_ROW_PAGES));
+                    clusters += f.cluster > 1;
+                }
+    cr_assert_gt(clusters, 100);
 }

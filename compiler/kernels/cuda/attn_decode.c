@@ -3,13 +3,15 @@
  * that. A row ((sequence, KV head)) that lies inside a warp goes straight to the output; one that crosses warps is merged in shared
  * memory; one that crosses blocks through `part`, by the last block to arrive, in the order of the blocks. So scratch depends on the
  * grid alone, and the same lengths give the same bits. An empty sequence is one masked page: somebody must write its zeros.
+ * Where rows are few, the way through memory is a third of the time. Then (CLUSTER > 1) a row has a cluster of blocks, equal parts of its
+ * pages each, and they send their results to the first one's shared memory. So few blocks read slower than all: rows that are long for
+ * their number go back to the line.
  *
  * Each warp has its own ring: one bulk copy brings K and V of a page and head (64*D bytes). mma.sync m16n8k16 has the tokens as rows:
  * S^T = K Q^T, O^T = V^T P^T, and the heads of the group are the 8 columns (twice for 9..16). The order of the contraction and of the
  * tokens is free, so fragments are whole 16-byte loads; with the swizzle of the layout they have no bank conflicts.
  *
- * With ROPE it also makes the newest row of each sequence: the warp with the row's last page rotates k, writes k and v to the cache, and
- * into its copy of the page; every warp rotates the q of its rows. Then the cache's newest row is nobody else's work.
+ * With ROPE it also makes the newest row of each sequence (attn_newest.h).
  *
  * Before grid_wait() it reads seq_lens, the block table and, of the cache, whole pages older than the newest token; with ROPE positions,
  * slots and all pages. */
@@ -18,17 +20,24 @@
 #ifndef ROPE
 #define ROPE 0
 #endif
-enum { PAGE = CCC_PAGE, NW = CCC_DECODE_WARPS, NT = CCC_DECODE_THREADS, WINDOW = CCC_DECODE_WINDOW };
+SPEC(i32, ccc_CLUSTER); /* blocks of a cluster; 1: no clusters */
+SPEC(i32, ccc_WARPS);   /* of a block */
+enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = CCC_DECODE_WINDOW };
+#define NW ccc_WARPS
+#define NT (32 * NW)
 #define G (ccc_HQ / ccc_HKV)
 #define STAGE ccc_decode_stage_B(ccc_D)
-#define STAGES ccc_decode_stages(G, ccc_D)
+#define STAGES ccc_decode_stages(G, ccc_D, ccc_CLUSTER, NW)
 #define SLOT ccc_decode_slot_B(G, ccc_D)
 #define O_SLOT (NW * STAGES * STAGE)    /* the rings come first */
 #define O_DESC (O_SLOT + NW * SLOT)
 #define O_META (O_DESC + NW * WINDOW * 16)
-#define O_BAR (O_META + NW * 2 * 16)
-#define O_FLAG (O_BAR + NW * STAGES * 8)
-#define PSTRIDE (G * (ccc_D + 2))       /* floats of a partial result in memory: O, then (m, l) of each row */
+#define NEW_B (8 * ccc_D)               /* of a warp's newest row */
+#define O_NEW (O_META + NW * 2 * 16)
+#define O_SENT (O_NEW + NW * NEW_B)
+#define O_FLAG (O_SENT + (ccc_CLUSTER > 1 ? (ccc_CLUSTER * PSTRIDE * 4 + 15) / 16 * 16 : 0)) /* two flags, then the barrier of what is sent */
+#define O_BAR (O_FLAG + 16)
+#define PSTRIDE (G * (ccc_D + 2))       /* floats of a partial result: O, then (m, l) of each row */
 #define NQ (G > 8 ? 2 : 1)              /* column tiles of 8 heads */
 #define NK (ccc_D / 32)                 /* pieces of a K row that a lane holds */
 #define NV (ccc_D / 64)                 /* pieces of a V row that a lane holds */
@@ -71,7 +80,7 @@ INLINE plan_t plan(const args_t *a)
     p.inc = scan(p.v);
     p.W = shfl_i(p.inc, 31);
     if (a->S > 32) p.W += redux_add(more);
-    p.per = imax((i32)((u32)(p.W + ncta() - 1) / (u32)ncta()), NW); /* at least a page a warp */
+    p.per = imax((i32)((u32)(p.W + ncta() - 1) / (u32)ncta()), CCC_DECODE_LEAST);
     return p;
 }
 /* the sequence that holds position pos, its length, and where it starts */
@@ -227,52 +236,7 @@ INLINE void page_math(acc_t *A, const q_t *Q, const char SHARED *p, i32 room, fl
     value(A, pp, &T);
 }
 
-/* ---- with ROPE: the newest row of a sequence ------------------------------------------------------------------------------------------ */
-typedef struct { const float GLOBAL *tab; i64 slot; } newest_t; /* its cosines, and its place in the cache or -1 */
-typedef struct { vu4 lo, hi; } row_t;                           /* lanes 0 .. D/8-1: a piece of v; from K_LANE on D/16 lanes: a pair of pieces of k */
-enum { K_LANE = 16 };
-
-INLINE newest_t newest_of(const args_t *a, const newest_args *n, i32 seq)
-{
-    return (newest_t){rope_row(n->table, n->positions, n->table_rows, ccc_D, a->status, seq), kv_slot(n->slots, a->kv_blocks, a->status, seq)};
-}
-INLINE void q_rotate(q_t *Q, const float GLOBAL *tab)
-{
-    UNROLL for (i32 h = 0; h < NQ; h++)
-        UNROLL for (i32 i = 0; i < NK / 2; i++) rope_pair(&Q->r[h][i], &Q->r[h][i + NK / 2], tab, 4 * i + (lane() & 3), ccc_D / 2);
-}
-INLINE row_t newest_load(const newest_args *n, i32 row)
-{
-    i32 seq = row / ccc_HKV, col = row % ccc_HKV * ccc_D, p = lane() - K_LANE;
-    row_t r = {0, 0};
-    if (lane() < ccc_D / 8) r.lo = ld16(n->v + (i64)seq * n->v_ld + col + lane() * 8);
-    if (p >= 0 && p < ccc_D / 16) {
-        const u16 GLOBAL *k = n->k + (i64)seq * n->k_ld + col;
-        r.lo = ld16(k + p * 8);
-        r.hi = ld16(k + (p + ccc_D / 16) * 8);
-    }
-    return r;
-}
-/* into the cache, and into the page in shared memory (d: what it holds) if its place is there, as it is unless the caller's slots are odd */
-INLINE void newest_put(row_t r, newest_t w, const args_t *a, vi4 d, char SHARED *page)
-{
-    i32 p = lane() - K_LANE, t = (i32)(w.slot % ccc_BLOCK), lo = t % PAGE * (2 * ccc_D), hi = lo, is_k = p >= 0 && p < ccc_D / 16;
-    if (is_k) {
-        rope_pair(&r.lo, &r.hi, w.tab, p, ccc_D / 2);
-        lo += kv_piece_ccc(t, p);
-        hi += kv_piece_ccc(t, p + ccc_D / 16);
-    } else lo += PAGE * 2 * ccc_D + kv_piece_ccc(t, lane());
-    if (w.slot >= 0 && (is_k || lane() < ccc_D / 8)) {
-        char GLOBAL *g = (char GLOBAL *)a->k_cache + w.slot / ccc_BLOCK * a->block_stride + d.y % ccc_HKV * a->head_stride + t / PAGE * STAGE;
-        i32 here = d.w > 0 && w.slot == (i64)d.x * ccc_BLOCK + (d.w - 1) % ccc_BLOCK;
-        st16(g + lo, r.lo);
-        if (is_k) st16(g + hi, r.hi);
-        if (here) *(vu4 SHARED *)(page + lo) = r.lo;
-        if (here && is_k) *(vu4 SHARED *)(page + hi) = r.hi;
-        fence_async(); /* the stage may be filled by a copy again */
-    }
-    warp_sync();
-}
+#include "attn_newest.h"
 
 /* ---- results: lane (g,t) holds, of heads 2t, 2t+1 (+8), 8 consecutive elements at NV places ------------------------------------------------ */
 #define EL(A, q, c, e) (A)->o[q][(e) % (NE / 2)][(e) / (NE / 2) * 2 + (c)]
@@ -324,7 +288,8 @@ INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32
     vi4 SHARED *desc = (vi4 SHARED *)(smem + O_DESC) + w * WINDOW, *meta = (vi4 SHARED *)(smem + O_META) + w * 2;
     u64 policy = policy_evict_first();
     cursor_t cur;
-    newest_t newest;
+    u32 own = saddr(smem) + O_NEW + w * NEW_B;
+    i64 slot = -1;
     vi4 next = {-1, -1, 0, 0}, d0 = next;
     if (lane() < STAGES) bar_init(bar + lane() * 8, 1);
     bar_init_fence();
@@ -339,7 +304,7 @@ INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32
     warp_sync();
     /* pages older than the newest token do not depend on the kernel before: they are on their way before the wait. With ROPE no page does */
     i32 mine = lane() < imin(STAGES, cnt), old = ROPE || (d0.z + 1) * PAGE < d0.w;
-    if (ROPE && cnt > 0) newest = newest_of(a, n, shfl_i(d0.y, 0) / ccc_HKV);
+    if (ROPE && cnt > 0) slot = newest_begin(a, n, shfl_i(d0.y, 0) / ccc_HKV, own);
     if (mine && old) issue(a, d0, ring + lane() * STAGE, bar + lane() * 8, policy);
     grid_wait();
     if (mine && !old) issue(a, d0, ring + lane() * STAGE, bar + lane() * 8, policy);
@@ -350,17 +315,13 @@ INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32
         q_t Q;
         vi4 d = desc[i & (WINDOW - 1)];
         i32 np = pages(d.w), room = d.w - d.z * PAGE, end = imin(cnt, i + np - d.z), whole = d.z == 0 && i + np <= cnt, r0 = from + i - d.z;
-        row_t made = {0, 0};
+        if (ROPE) newest_load(n, d.y, own, d.z + end - i == np);
         q_load(&Q, a, d.y);
-        if (ROPE) {
-            if (i > 0) newest = newest_of(a, n, d.y / ccc_HKV);
-            if (d.z + end - i == np) made = newest_load(n, d.y);
-            q_rotate(&Q, newest.tab);
-        }
+        if (ROPE) q_rotate(&Q, own);
         acc_zero(&A);
         NO_UNROLL for (; i < end; i++, room -= PAGE) {
             while (!bar_try(bar + st * 8, phase)) {}
-            if (ROPE && room <= PAGE) newest_put(made, newest, a, desc[i & (WINDOW - 1)], smem + w * STAGES * STAGE + st * STAGE); /* the row's last page */
+            if (ROPE && room <= PAGE) newest_put(own, slot, a, desc[i & (WINDOW - 1)], smem + w * STAGES * STAGE + st * STAGE); /* the row's last page */
             page_math(&A, &Q, smem + w * STAGES * STAGE + st * STAGE, room, sc);
             warp_sync();
             i32 j = i + STAGES;
@@ -387,6 +348,7 @@ INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32
             put_slot(&A, (float SHARED *)(smem + (sl ? w * STAGES * STAGE : O_SLOT + w * SLOT)));
             if (lane() == 0) meta[sl] = (vi4){d.y, r0, np, 0};
         }
+        if (ROPE && i < cnt) slot = newest_begin(a, n, desc[i & (WINDOW - 1)].y / ccc_HKV, own);
     }
 }
 
@@ -396,13 +358,13 @@ INLINE void put_pair(const args_t *a, i32 row, i32 e, float x, float y, float l)
     float f = inverse(l);
     *(u32 GLOBAL *)(out_row(a, row, e / ccc_D) + e % ccc_D) = bf16_pack(x * f, y * f);
 }
-/* a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, or to partial result p. A warp has at most one
- * slot of a row; no branches, so that all loads are in flight together */
-INLINE void merge_warps(const args_t *a, i32 row, u32 grp, float GLOBAL *p)
+/* a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, to partial result p, or to address `to` of the cluster
+ * and its barrier. A warp has at most one slot of a row; no branches, so that all loads are in flight together */
+INLINE void merge_warps(const args_t *a, i32 row, u32 grp, float GLOBAL *p, u32 to, u32 bar)
 {
     NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += 2 * NT) {
         i32 r = e / ccc_D;
-        vf2 ml[NW], o[NW];
+        vf2 ml[NW_MOST], o[NW_MOST];
         float M = -1e30f, L = 0, x = 0, y = 0;
         UNROLL for (i32 i = 0; i < NW; i++) {
             i32 at = grp >> (2 * i) & 2 ? i * STAGES * STAGE : O_SLOT + i * SLOT;
@@ -419,7 +381,10 @@ INLINE void merge_warps(const args_t *a, i32 row, u32 grp, float GLOBAL *p)
             y = fma_(o[i].y, u, y);
             L = fma_(ml[i].y, u, L);
         }
-        if (!p) put_pair(a, row, e, x, y, L);
+        if (to) {
+            st_async_f2(to + e * 4, x, y, bar);
+            if (e % ccc_D == 0) st_async_f2(to + (G * ccc_D + r * 2) * 4, M, L, bar);
+        } else if (!p) put_pair(a, row, e, x, y, L);
         else {
             *(vf2 GLOBAL *)(p + e) = (vf2){x, y};
             if (e % ccc_D == 0) *(vf2 GLOBAL *)(p + G * ccc_D + r * 2) = (vf2){M, L};
@@ -440,7 +405,7 @@ INLINE open_t merge_cta(const args_t *a, const plan_t *P, i32 from, i32 to)
         heads &= heads - 1;
         u32 grp = valid & (-1u << p0) & (heads ? (1u << __builtin_ctz(heads)) - 1 : -1u);
         i32 row = shfl_i(m.x, p0), r0 = shfl_i(m.y, p0), np = shfl_i(m.z, p0), which = r0 >= from, done = which && r0 + np <= to;
-        merge_warps(a, row, grp, done ? 0 : a->part + (i64)(cta() * 2 + which) * PSTRIDE);
+        merge_warps(a, row, grp, done ? 0 : a->part + (i64)(cta() * 2 + which) * PSTRIDE, 0, 0);
         if (done) continue;
         i32 f = quo(r0, P->per), l = quo(r0 + np - 1, P->per);
         if (which) { o.row[1] = row; o.first[1] = f; o.last[1] = l; }
@@ -480,19 +445,67 @@ INLINE void merge_grid(const args_t *a, i32 row, i32 f, i32 l)
     }
 }
 
-INLINE void decode(const args_t *a, const newest_args *newest)
+/* ---- few rows: each has a cluster of blocks. They send their parts to the first one, which need not look at memory for them ------------- */
+typedef struct { i32 from, to, row, blocks; } share_t; /* positions of this block; blocks that share row, 0: the line is cut regardless of rows */
+INLINE share_t share_of(const args_t *a, const plan_t *P)
 {
-    dependents_launch();
-    plan_t P = plan(a);
-    i32 from = imin(cta() * P.per, P.W), to = imin(from + P.per, P.W), n = to - from, w = uniform(tid() >> 5);
-    if (n <= 0) {
-        grid_wait();
-        return;
+    i32 rows = a->S * ccc_HKV, from = imin(cta() * P->per, P->W);
+    share_t h = {from, imin(from + P->per, P->W), 0, 0};
+    if (ccc_CLUSTER == 1 || rows * ccc_CLUSTER > ncta()) return h;
+    if (rows * ccc_CLUSTER * 2 < ncta() && pages(redux_max(P->len)) > rows * CCC_DECODE_ROW_PAGES) return h; /* long for their number */
+    h.row = cta() / ccc_CLUSTER;
+    i32 seq = imin(h.row, rows - 1) / ccc_HKV, np = pages(shfl_i(P->len, seq)), start = shfl_i(P->inc - P->v, seq) + h.row % ccc_HKV * np;
+    i32 per = imax((np + ccc_CLUSTER - 1) / ccc_CLUSTER, CCC_DECODE_LEAST), rank = cta() % ccc_CLUSTER;
+    h.blocks = (np + per - 1) / per;
+    h.from = start + imin(rank * per, np);
+    h.to = h.row < rows ? start + imin((rank + 1) * per, np) : h.from;
+    return h;
+}
+#define O_SENT_BAR (O_FLAG + 8)
+/* before run_warp: the barrier of the first block is there when anybody sends */
+INLINE void cluster_begin(void)
+{
+    if (tid() == 0) {
+        bar_init(saddr(smem) + O_SENT_BAR, 1);
+        bar_init_fence();
     }
-    i32 wa = from + n * w / NW;
-    run_warp(a, newest, &P, wa, from + n * (w + 1) / NW - wa);
-    cta_sync();
-    open_t o = merge_cta(a, &P, from, to);
+    cluster_arrive();
+}
+INLINE void merge_cluster(const args_t *a, share_t h)
+{
+    i32 valid = lane() < 2 * NW && ((const vi4 SHARED *)(smem + O_META))[lane()].x >= 0, rank = cta() % ccc_CLUSTER;
+    u32 grp = ballot(valid), bar = saddr(smem) + O_SENT_BAR;
+    cluster_wait();
+    if (rank == 0 && tid() == 0) bar_expect(bar, (u32)(h.blocks * PSTRIDE) * 4);
+    merge_warps(a, h.row, grp, 0, map_shared(saddr(smem) + O_SENT + rank * PSTRIDE * 4, 0), map_shared(bar, 0));
+    if (rank) return;
+    while (!bar_try(bar, 0)) {}
+    for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
+        i32 r = e / ccc_D;
+        vf2 o[CLUSTER_MOST], ml[CLUSTER_MOST];
+        float M = -1e30f, L = 0, x = 0, y = 0;
+        UNROLL for (i32 k = 0; k < CLUSTER_MOST; k++) {
+            const float SHARED *p = (const float SHARED *)(smem + O_SENT) + imin(k, h.blocks - 1) * PSTRIDE;
+            if (k >= ccc_CLUSTER) break;
+            o[k] = *(const vf2 SHARED *)(p + e);
+            ml[k] = *(const vf2 SHARED *)(p + G * ccc_D + r * 2);
+            M = fmax2(M, ml[k].x);
+        }
+        UNROLL for (i32 k = 0; k < CLUSTER_MOST; k++) {
+            if (k >= ccc_CLUSTER) break;
+            float w = k < h.blocks ? ex2(ml[k].x - M) : 0;
+            x = fma_(o[k].x, w, x);
+            y = fma_(o[k].y, w, y);
+            L = fma_(ml[k].y, w, L);
+        }
+        put_pair(a, h.row, e, x, y, L);
+    }
+}
+
+/* ---- the line of work: rows that cross blocks go through memory ------------------------------------------------------------------------ */
+INLINE void merge_line(const args_t *a, const plan_t *P, share_t h)
+{
+    open_t o = merge_cta(a, P, h.from, h.to);
     if (o.row[0] < 0 && o.row[1] < 0) return;
     i32 SHARED *last = (i32 SHARED *)(smem + O_FLAG);
     cta_sync();
@@ -507,6 +520,22 @@ INLINE void decode(const args_t *a, const newest_args *newest)
     cta_sync();
     NO_UNROLL for (i32 k = 0; k < 2; k++)
         if (last[k]) merge_grid(a, k ? o.row[1] : o.row[0], k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0]);
+}
+INLINE void decode(const args_t *a, const newest_args *newest)
+{
+    dependents_launch();
+    plan_t P = plan(a);
+    share_t h = share_of(a, &P);
+    i32 n = h.to - h.from, w = uniform(tid() >> 5), wa = h.from + n * w / NW;
+    if (h.blocks > 1) cluster_begin();
+    if (n <= 0) {
+        grid_wait();
+        return;
+    }
+    run_warp(a, newest, &P, wa, h.from + n * (w + 1) / NW - wa);
+    cta_sync();
+    if (h.blocks > 1) merge_cluster(a, h);
+    else merge_line(a, &P, h);
 }
 
 #if ROPE

@@ -109,6 +109,7 @@ INLINE float shfl(float v, i32 from) { return __nvvm_shfl_sync_idx_f32(-1, v, fr
 INLINE i32 shfl_i(i32 v, i32 from) { return __nvvm_shfl_sync_idx_i32(-1, v, from, 31); }
 INLINE i32 shfl_up_i(i32 v, i32 by) { return __nvvm_shfl_sync_up_i32(-1, v, by, 0); } /* a lane below `by` keeps its own */
 INLINE i32 uniform(i32 v) { return shfl_i(v, 0); }                            /* tells ptxas that a value is the same in the warp */
+INLINE i32 redux_max(i32 v) { return __nvvm_redux_sync_max(v, -1); }
 INLINE i32 redux_add(i32 v) { return __nvvm_redux_sync_add(v, -1); }
 INLINE u32 ballot(i32 p) { return __nvvm_vote_ballot_sync(-1, p); }
 INLINE i32 vote_any(i32 p) { return __nvvm_vote_any_sync(-1, p); }
@@ -197,6 +198,8 @@ INLINE u32 map_shared(u32 a, i32 rank) { u32 r; PURE_ASM("mapa.shared::cluster.u
 INLINE void st_cluster_f(u32 a, float v) { ASM("st.shared::cluster.f32 [%0], %1;" :: "r"(a), "f"(v) : "memory"); }
 INLINE void cluster_arrive(void) { ASM("barrier.cluster.arrive.release;" ::: "memory"); }
 INLINE void cluster_wait(void) { ASM("barrier.cluster.wait.acquire;" ::: "memory"); } /* for all threads of all CTAs that have not exited */
+/* two floats to the shared memory of a block of the cluster, and 8 bytes counted at its barrier; both addresses from map_shared */
+INLINE void st_async_f2(u32 a, float x, float y, u32 bar) { ASM("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1,%2}, [%3];" :: "r"(a), "f"(x), "f"(y), "r"(bar) : "memory"); }
 #define REGS_DOWN(n) ASM("setmaxnreg.dec.sync.aligned.u32 " STR(n) ";") /* of a warpgroup; the block has 3, and minctasm is 1 */
 #define REGS_UP(n) ASM("setmaxnreg.inc.sync.aligned.u32 " STR(n) ";")
 

@@ -8,20 +8,24 @@
 INLINE float rope_lo(float a, float b, float c, float s) { return fma_(a, c, -(b * s)); }
 INLINE float rope_hi(float a, float b, float c, float s) { return fma_(b, c, a * s); }
 
-/* piece p of a head and its partner, which is half elements (a multiple of 8) further on */
-INLINE void rope_pair(vu4 *lo, vu4 *hi, const float GLOBAL *row, i32 p, i32 half)
+typedef struct { vf4 c[2], s[2]; } turn_t; /* of a piece */
+/* a piece of a head and its partner */
+INLINE void rope_turn(vu4 *lo, vu4 *hi, const turn_t *t)
 {
     vf8 a = bf16x8_f32(*lo), b = bf16x8_f32(*hi), x, y;
-    const vf4 GLOBAL *cs = (const vf4 GLOBAL *)(row + p * 8), *sn = (const vf4 GLOBAL *)(row + half + p * 8);
-    UNROLL for (i32 h = 0; h < 2; h++) {
-        vf4 c = cs[h], s = sn[h];
-        UNROLL for (i32 k = 0; k < 4; k++) {
-            x[4 * h + k] = rope_lo(a[4 * h + k], b[4 * h + k], c[k], s[k]);
-            y[4 * h + k] = rope_hi(a[4 * h + k], b[4 * h + k], c[k], s[k]);
-        }
+    UNROLL for (i32 k = 0; k < 8; k++) {
+        x[k] = rope_lo(a[k], b[k], t->c[k / 4][k % 4], t->s[k / 4][k % 4]);
+        y[k] = rope_hi(a[k], b[k], t->c[k / 4][k % 4], t->s[k / 4][k % 4]);
     }
     *lo = f32x8_bf16(x);
     *hi = f32x8_bf16(y);
+}
+/* pieces p and p + half / 8, with half a multiple of 8 */
+INLINE void rope_pair(vu4 *lo, vu4 *hi, const float GLOBAL *row, i32 p, i32 half)
+{
+    const vf4 GLOBAL *c = (const vf4 GLOBAL *)(row + p * 8), *s = (const vf4 GLOBAL *)(row + half + p * 8);
+    turn_t t = {{c[0], c[1]}, {s[0], s[1]}};
+    rope_turn(lo, hi, &t);
 }
 /* the table row of token t; a position outside the table is reported, and forced into it */
 INLINE const float GLOBAL *rope_row(const float GLOBAL *table, const i64 GLOBAL *positions, i32 rows, i32 rotary, u32 GLOBAL *status, i32 t)
