@@ -33,6 +33,18 @@ WHOLE = {  # hidden, intermediate, heads, KV heads, head size, vocabulary, tied,
         False,
         {"rope_type": "default", "rope_theta": 10000.0},
     ),  # to try the comparison on a CPU
+    "odd": (328, 1000, 5, 1, 40, 1003, False, {"rope_type": "default", "rope_theta": 10000.0}),
+    "odd-long": (4104, 11016, 27, 3, 152, 32003, True, {"rope_type": "default", "rope_theta": 10000.0}),
+    "odd-fp8": (1040, 2832, 13, 1, 80, 1003, False, {"rope_type": "default", "rope_theta": 10000.0}),
+}
+MATMULS = {  # variants.py: a model in NUMBERS; none: a shape of WHOLE
+    "8b": "llama-3-8b",
+    "8b-fp8": "llama-3-8b-fp8",
+    "1b": "llama-3.2-1b",
+    "smollm2": "smollm2-135m",
+    "odd": None,
+    "odd-long": None,
+    "odd-fp8": None,
 }
 
 
@@ -57,6 +69,15 @@ def layers_config(name, layers=2):
         "rope_parameters": rope,
         "dtype": "bfloat16",
     }
+
+
+def variant_config(name):
+    """Of a name in MATMULS: config.json and options of the compiler."""
+    if not MATMULS[name]:
+        return layers_config(name), FP8 if name.endswith("-fp8") else []
+    folder, options = NUMBERS[MATMULS[name]]
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "models", folder, "config.json")) as f:
+        return json.load(f), options
 
 
 def write_config(folder, config):
