@@ -144,10 +144,12 @@ static ccc_status add_all(writer *w, ccart_file *f, ccc_err *err)
     ADD(CCART_REQUIRED | CCART_CHUNK_FACTS, 0, ccart_chunk_facts(&s, f));
     for (uint32_t t = 0; t < f->n_targets; t++) {
         ADD(CCART_REQUIRED | CCART_CHUNK_KERNELS, t, ccart_chunk_kernels(&s, &f->target[t]));
-        if (has_ptx(&f->target[t])) ADD(CCART_REQUIRED | CCART_CHUNK_PTX, t, ccart_chunk_ptx(&s, &f->target[t]));
+        if (has_ptx(&f->target[t]))
+            ADD(CCART_REQUIRED | CCART_CHUNK_PTX, t, ccart_chunk_ptx(&s, &f->target[t]));
         ADD(CCART_REQUIRED | CCART_CHUNK_PROGRAMS, t, ccart_chunk_programs(&s, &f->target[t]));
         ADD(CCART_REQUIRED | CCART_CHUNK_WEIGHTS, t, ccart_chunk_weights(&s, &f->target[t]));
-        if (states_traffic(&f->target[t])) ADD(CCART_CHUNK_TRAFFIC, t, ccart_chunk_traffic(&s, &f->target[t]));
+        if (states_traffic(&f->target[t]))
+            ADD(CCART_CHUNK_TRAFFIC, t, ccart_chunk_traffic(&s, &f->target[t]));
     }
     if (f->graph_text && *f->graph_text) ADD(CCART_CHUNK_GRAPH, 0, ccart_chunk_graph(&s, f));
     if (f->report && *f->report) ADD(CCART_CHUNK_REPORT, 0, ccart_chunk_report(&s, f));
@@ -382,9 +384,11 @@ static ccc_status unpack(reader *r, const row *c, const uint8_t **out, ccc_err *
     if (c->codec == CCART_CODEC_RAW) return CCC_OK;
     uint8_t *to = r->unpacked;
     r->unpacked += unpacked_B(c);
-    if (!r->zstd && !(r->zstd = ZSTD_createDCtx())) return ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is read");
+    if (!r->zstd && !(r->zstd = ZSTD_createDCtx()))
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is read");
     size_t n = ZSTD_decompressDCtx(r->zstd, to, (size_t)c->raw_B, from, (size_t)c->stored_B);
-    if (ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation) return ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is read");
+    if (ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation)
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory while an artifact is read");
     if (ZSTD_isError(n) || n != c->raw_B)
         return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u cannot be unpacked", c->kind,
                         c->index);
@@ -468,15 +472,20 @@ static ccc_status read_ptx(reader *r, uint32_t index, ccc_err *err)
     uint64_t size_B = 0;
     for (uint32_t i = 0; i < t->n_modules; i++)
         if (lies_apart(&t->module[i])) {
-            if (t->module[i].size_B > CCART_MAX_RAW_B) return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: a module of target %u is larger than the format allows", index);
+            if (t->module[i].size_B > CCART_MAX_RAW_B)
+                return ccc_fail(err, CCC_E_CORRUPT,
+                                "artifact is damaged: a module of target %u is larger than the format allows",
+                                index);
             size_B += t->module[i].size_B + 1;
         }
     if (!c && !size_B) return CCC_OK;
     if (!c) return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u is missing", kind, index);
     if (!size_B || c->raw_B != size_B)
-        return ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: chunk %#x/%u has %llu bytes, its modules %llu", kind, index,
+        return ccc_fail(err, CCC_E_CORRUPT,
+                        "artifact is damaged: chunk %#x/%u has %llu bytes, its modules %llu", kind, index,
                         (unsigned long long)c->raw_B, (unsigned long long)size_B);
-    t->ptx = (ccart_packed){.data = r->data + c->offset, .stored_B = c->stored_B, .raw_B = c->raw_B, .codec = c->codec};
+    t->ptx = (ccart_packed){
+        .data = r->data + c->offset, .stored_B = c->stored_B, .raw_B = c->raw_B, .codec = c->codec};
     memcpy(t->ptx.digest, c->digest, sizeof t->ptx.digest);
     return r->flags & CCART_WITH_PTX ? read_chunk(r, kind, index, err) : CCC_OK;
 }
@@ -485,7 +494,9 @@ ccc_status ccart_ptx_unpack(uint8_t **room, const ccart_target *t, ccc_err *err)
 {
     const ccart_packed *p = &t->ptx;
     uint8_t sum[CCART_HASH_B], *to = malloc(p->raw_B ? (size_t)p->raw_B : 1);
-    if (!to) return ccc_fail(err, CCC_E_NOMEM, "out of memory: the PTX of target %s has %llu bytes", t->name, (unsigned long long)p->raw_B);
+    if (!to)
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory: the PTX of target %s has %llu bytes", t->name,
+                        (unsigned long long)p->raw_B);
     digest(sum, p->data, (size_t)p->stored_B); /* a caller's memory may have changed since it was opened */
     bool fine = memcmp(sum, p->digest, sizeof sum) == 0;
     size_t n = (size_t)p->raw_B;
@@ -505,7 +516,8 @@ ccc_status ccart_ptx_unpack(uint8_t **room, const ccart_target *t, ccc_err *err)
     }
     free(to);
     return no_memory ? ccc_fail(err, CCC_E_NOMEM, "out of memory while PTX is unpacked")
-                     : ccc_fail(err, CCC_E_CORRUPT, "artifact is damaged: the PTX of target %s cannot be unpacked", t->name);
+                     : ccc_fail(err, CCC_E_CORRUPT,
+                                "artifact is damaged: the PTX of target %s cannot be unpacked", t->name);
 }
 
 const uint8_t *ccart_ptx_text(const ccart_target *t, uint32_t module, const uint8_t *room)

@@ -80,7 +80,8 @@ void ccart_chunk_report(ccart_stream *s, ccart_file *f)
 
 static void module(ccart_stream *s, ccart_module *p)
 {
-    uint32_t kind = p->kind == CCART_MODULE_PTX ? CCART_MODULE_PTX_APART : p->kind; /* formats 1.0 and 1.1 had it here */
+    uint32_t kind =
+        p->kind == CCART_MODULE_PTX ? CCART_MODULE_PTX_APART : p->kind; /* formats 1.0 and 1.1 had it here */
     ccart_u32(s, &kind);
     if (kind == CCART_MODULE_PTX_APART) ccart_u64(s, &p->size_B);
     else ccart_blob(s, &p->data, &p->size_B);

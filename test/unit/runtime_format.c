@@ -19,7 +19,8 @@ Test(format, round_trip)
     cr_assert_str_eq(f->target[1].kernel[K_MAP].name, "map");
     cr_assert_eq(f->target[1].program[0].tmap[0].box[1], 8);
     cr_assert_eq(((uintptr_t)f->target[0].module[0].data) % 16, 0);
-    cr_assert(f->target[1].program[0].n_traffic == f->target[1].program[0].n_nodes && f->target[1].program[0].traffic[1].kv_B == 100);
+    cr_assert(f->target[1].program[0].n_traffic == f->target[1].program[0].n_nodes &&
+              f->target[1].program[0].traffic[1].kv_B == 100);
     ccart_release(f);
     cr_assert_eq(ccart_decode(&f, a, na, 0, &err), CCC_OK);
     cr_assert_str_eq(f->graph_text, "");
@@ -38,7 +39,8 @@ Test(format, ptx_lies_apart)
     make_artifact(&a, &n);
     cr_assert_eq(ccart_decode(&f, a, n, 0, &err), CCC_OK, "%s", err.msg);
     const ccart_target *t = &f->target[1];
-    for (uint32_t i = 0; i < t->n_modules; i++) cr_assert(t->module[i].kind == CCART_MODULE_PTX && !t->module[i].data);
+    for (uint32_t i = 0; i < t->n_modules; i++)
+        cr_assert(t->module[i].kind == CCART_MODULE_PTX && !t->module[i].data);
     cr_assert_eq(ccart_ptx_unpack(&room, t, &err), CCC_OK, "%s", err.msg);
     for (uint32_t i = 0; i < t->n_modules; i++) {
         const ccart_module *m = &make_file()->target[1].module[i];
@@ -75,7 +77,8 @@ Test(format, ptx_that_does_not_fit_its_modules)
     ccart_file *f;
     ccc_err err = {0};
     make_raw(&a, &n);
-    uint8_t *modules = chunk(a, CCART_CHUNK_KERNELS, &row, &size_B), *text = chunk(a, CCART_CHUNK_PTX, &row, &size_B);
+    uint8_t *modules = chunk(a, CCART_CHUNK_KERNELS, &row, &size_B),
+            *text = chunk(a, CCART_CHUNK_PTX, &row, &size_B);
     cr_assert(size_B && !text[size_B - 1]);
     cr_assert_eq(modules[4], CCART_MODULE_PTX_APART); /* behind the count */
     modules[8]++;
