@@ -25,7 +25,7 @@ const ccc_target *ccc_target_find(const char *name);
 typedef enum { CCC_HOOK_ARG /* a: which */, CCC_HOOK_CONST /* imm */, CCC_HOOK_LOAD, CCC_HOOK_STORE /* of value a, yields it */, CCC_HOOK_ELT /* op; a, b */, CCC_HOOK_CAST /* value a rounded to dtype */ } ccc_hook_kind;
 typedef enum { CCC_AT_ROWCOL /* row*ld + col + offset */, CCC_AT_COL /* col + offset */, CCC_AT_ROW /* row (one value for the vector) */, CCC_AT_SCALAR } ccc_hook_at;
 typedef struct { uint8_t kind, dtype /* ccc_dtype of the memory, or of the cast */, at, aux; uint16_t a, b; uint16_t op /* ccc_op */; int64_t ld, offset; float imm; bool constant; /* LOAD of weight data: may use the read-only path */ } ccc_hook_ins;
-typedef struct { const char *name; ccc_hook_ins ins[48]; unsigned n; } ccc_hook; /* name as in kernel.def. A hook not given is the identity (pair, body: an error). A template that handles the last columns one by one also declares ccc_hook_NAME_tail, of width 1: it gets the same body */
+typedef struct { const char *name; ccc_hook_ins ins[48]; unsigned n; } ccc_hook; /* name as in kernel.def. A hook not given is the identity (pair, body: an error). A template that also handles columns one by one, or in pairs, declares ccc_hook_NAME_tail of that width: it gets the same body */
 
 typedef struct { const char *name; int64_t value; } ccc_spec;
 typedef struct {

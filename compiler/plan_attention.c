@@ -153,10 +153,12 @@ static ccc_status look_attention(plan_builder *b, const ccc_group_info *u, atten
     CCC_TRY(need_dtype(b, f->q, CCC_BF16, "the query of attention", err));
     CCC_TRY(need_cache(b, n->in[1], err));
     f->fp8 = is_fp8(b, n->in[1]);
-    CCC_TRY(need_dtype(b, u->result[0], CCC_BF16, "the result of attention", err));
+    if (u->part[CCC_PART_EPILOGUE].n <= 1) CCC_TRY(need_dtype(b, u->result[0], CCC_BF16, "the result of attention", err));
+    CCC_TRY(float_result(b, u->result[0], err));
     if (f->d % 8 || f->d > CCC_ATTN_MAX_D) return ccc_fail(err, CCC_E_UNSUPPORTED, "head size %lld: a multiple of 8 up to %d is needed", (long long)f->d, CCC_ATTN_MAX_D);
     if (f->hq % f->hkv) return ccc_fail(err, CCC_E_UNSUPPORTED, "%lld query heads over %lld cache heads", (long long)f->hq, (long long)f->hkv);
     if (pb_loc(b, f->q).ld % 8 || pb_loc(b, f->q).col % 8) return ccc_fail(err, CCC_E_UNSUPPORTED, "attention: rows must begin at multiples of 8 elements");
+    if (!plan_wide_rows(b, u)) return ccc_fail(err, CCC_E_UNSUPPORTED, "attention: what is read or written behind it must begin at multiples of 8 elements");
     return CCC_OK;
 }
 
@@ -185,6 +187,7 @@ static ccc_status attention_params(plan_builder *b, const ccc_group_info *u, con
     pb_expr(b, offsetof(A, kv_blocks), 4, px_var(b, CCART_VAR_KV_BLOCKS));
     PB_F32(b, A, scale, ccc_attr_float(n, "scale") * ccc_attr_float(n, "k_scale"));
     PB_F32(b, A, v_scale, ccc_attr_float(n, "v_scale"));
+    CCC_TRY(plan_aux(b, u, offsetof(A, aux), err));
     return b->oom ? ccc_fail(err, CCC_E_NOMEM, "out of memory") : CCC_OK;
 }
 
@@ -239,12 +242,13 @@ ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err
     if (f.decode) form = decode_form(b, &b->g->node[u->anchor], &f);
     plan_kernel k = new_kernel(b, f.rope ? "attn_decode_rope" : f.decode ? "attn_decode" : f.fp8 ? "attention_fp8" : "attention",
                                f.decode ? 32 * (unsigned)form.warps : CCC_ATTN_THREADS, f.rope ? sizeof(attention_rope_args) : sizeof(attention_args));
-    const ccc_spec spec[] = { { "HQ", f.hq }, { "HKV", f.hkv }, { "D", f.d }, { "BLOCK", f.block } };
+    const ccc_spec spec[] = { { "HQ", f.hq }, { "HKV", f.hkv }, { "D", f.d }, { "BLOCK", f.block }, { "OUT_F32", out_kind(b, u->result[0]) } };
     for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
     if (f.decode) {
         plan_spec(&k, "CLUSTER", form.cluster);
         plan_spec(&k, "WARPS", form.warps);
     } else plan_spec(&k, "LAYOUT", f.layout);
+    if (u->part[CCC_PART_EPILOGUE].n > 1) CCC_TRY(plan_hook(b, &k, u, "epilogue", CCC_PART_EPILOGUE, err)); /* a rounding to bf16 alone is the template's */
     k.cluster = (uint32_t)form.cluster;
     k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d, form.cluster, form.warps) : is_cuda(b) ? f.fp8 ? ccc_attn_fp8_shared_B(d) : ccc_attn_shared_B(d)
                                                                                                         : ccc_host_attention_scratch_B(d));

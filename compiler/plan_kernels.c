@@ -82,8 +82,7 @@ static ccc_status plan_rows(plan_builder *b, const ccc_group_info *u, ccc_err *e
 }
 
 /* ---- elementwise ------------------------------------------------------------------------------------------------------------------------ */
-/* Every operand and result can be touched eight elements at a time. */
-static bool wide_rows(plan_builder *b, const ccc_group_info *u)
+bool plan_wide_rows(plan_builder *b, const ccc_group_info *u)
 {
     bool wide = pb_loc(b, u->result[0]).ld % 8 == 0;
     for (unsigned i = 0; i < u->n_aux; i++) {
@@ -99,7 +98,7 @@ static ccc_status plan_elt(plan_builder *b, const ccc_group_info *u, ccc_err *er
     int64_t cols = 0;
     CCC_TRY(float_result(b, u->result[0], err));
     CCC_TRY(shape(b, u->result[0], &rows, &cols, err));
-    bool wide = cols % 8 == 0 && wide_rows(b, u);
+    bool wide = cols % 8 == 0 && plan_wide_rows(b, u);
     plan_kernel k = new_kernel(b, is_cuda(b) && !wide ? "elt_1" : "elt", CCC_ELT_THREADS, sizeof(elt_args));
     plan_spec(&k, "OUT_F32", out_kind(b, u->result[0]));
     CCC_TRY(plan_hook(b, &k, u, "body", CCC_PART_BODY, err));

@@ -7,6 +7,7 @@
 #include "kernels/attention_geometry.h"
 #include "kernels/host_geometry.h"
 
+bool plan_wide_rows(plan_builder *b, const ccc_group_info *u);                     /* every operand and result can be touched eight elements at a time */
 ccc_status plan_rope(plan_builder *b, const ccc_group_info *u, ccc_err *err);      /* anchor rope or kv_write */
 ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err); /* with kv_write: rotation and cache write, too */
 

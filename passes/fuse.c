@@ -65,6 +65,16 @@ bool ccc_region_add(ccc_fuse *f, ccc_region *r, ccc_nid n)
     return true;
 }
 
+bool ccc_region_add_group(ccc_fuse *f, ccc_region *r, ccc_nid n)
+{
+    ccc_nid m = n;
+    do {
+        if (!f->mark[m] && !ccc_region_add(f, r, m)) return false;
+        m = f->next[m];
+    } while (m != n);
+    return true;
+}
+
 void ccc_region_truncate(ccc_fuse *f, ccc_region *r, unsigned n)
 {
     while (r->n > n) f->mark[r->node[--r->n]] = 0;
@@ -80,6 +90,7 @@ unsigned ccc_region_open(const ccc_fuse *f, const ccc_region *r)
     unsigned open = 0;
     for (unsigned i = 0; i < r->n; i++) {
         const ccc_node *n = &f->g->node[r->node[i]];
+        if (ccc_ops[n->op].flags & CCC_STATEFUL) continue;
         for (unsigned j = 0; j < n->n_out; j++) open += ccc_value_open(&f->u, f->mark, n->out[j]);
     }
     return open;

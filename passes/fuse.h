@@ -34,6 +34,7 @@ bool ccc_is_immediate(const ccc_graph *g, ccc_val v);
 typedef enum {
     CCC_HOOKS_NONE,
     CCC_HOOKS_CAST /* the kernel rounds to bf16, no more */,
+    CCC_HOOKS_ROUND /* it rounds to bf16, then anything */,
     CCC_HOOKS_ANY
 } ccc_hooks;
 ccc_hooks ccc_op_hooks(ccc_op op); /* what may follow an anchor in its group */
@@ -80,9 +81,11 @@ const char *ccc_fuse_illegal_set(ccc_fuse *f, const ccc_nid *node, unsigned n, u
 /* Rows and columns are those of `domain`. Every start has an end, which unmarks. */
 void ccc_region_start(ccc_fuse *f, ccc_region *r, ccc_nid anchor, ccc_val domain);
 void ccc_region_end(ccc_fuse *f, ccc_region *r);
-bool ccc_region_add(ccc_fuse *f, ccc_region *r, ccc_nid n); /* false: full */
+bool ccc_region_add(ccc_fuse *f, ccc_region *r, ccc_nid n);       /* false: full */
+bool ccc_region_add_group(ccc_fuse *f, ccc_region *r, ccc_nid n); /* n and the other members of its group */
 void ccc_region_truncate(ccc_fuse *f, ccc_region *r, unsigned n);
-unsigned ccc_region_open(const ccc_fuse *f, const ccc_region *r); /* values that leave the region */
+/* values that leave the region; a cache is none of them */
+unsigned ccc_region_open(const ccc_fuse *f, const ccc_region *r);
 /* Adds elementwise users of the region, lowest first, as long as it is legal, and keeps the largest set that
  * one value leaves. False: no such set with more than what was there. */
 bool ccc_region_grow(ccc_fuse *f, ccc_region *r);

@@ -9,15 +9,6 @@ static bool is_input(const ccc_fuse *f, ccc_val v)
     return ccc_def(f->g, v)->op == CCC_OP_input;
 }
 
-static void add_group(ccc_fuse *f, ccc_region *r, ccc_nid n)
-{
-    ccc_nid m = n;
-    do {
-        if (!f->mark[m] && !ccc_region_add(f, r, m)) return;
-        m = f->next[m];
-    } while (m != n);
-}
-
 /* Does anybody but the cache write read the rotated k, or a step of its way to e4m3? */
 static bool k_has_readers(const ccc_fuse *f, const ccc_node *write)
 {
@@ -56,9 +47,8 @@ static ccc_status try_attention(ccc_fuse *f, ccc_region *r, bool *progress, ccc_
     const char *why = f->ctx->caps.rope_attention ? illegal_write(f, r->anchor, w)
                                                   : "the target has no kernel for it here (rope_attention)";
     if (!why) {
-        add_group(f, r, r->anchor);
-        add_group(f, r, w);
-        why = ccc_fuse_illegal_set(f, r->node, r->n, 0);
+        bool all = ccc_region_add_group(f, r, r->anchor) && ccc_region_add_group(f, r, w);
+        why = all ? ccc_fuse_illegal_set(f, r->node, r->n, 0) : "the group is full";
     }
     if (why) {
         ccc_fuse_explain_always(f, r->anchor, why);

@@ -230,6 +230,23 @@ static bool rounds_rope(const sorter *s, ccc_nid n)
            ccc_def(s->g, c->in[0])->op == CCC_OP_rope;
 }
 
+static bool to_bf16(const sorter *s, ccc_nid n)
+{
+    const ccc_node *c = &s->g->node[n];
+    return c->op == CCC_OP_cast && s->g->value[c->out[0]].type.dtype == CCC_BF16;
+}
+
+/* The kernel may have rounded to bf16 before it calls its hook. */
+static ccc_status check_rounded(sorter *s, const ccc_part *e)
+{
+    for (unsigned i = 0; i < e->n; i++)
+        for (unsigned j = 0; j < s->g->node[e->node[i]].n_in; j++)
+            if (s->g->value[s->g->node[e->node[i]].in[j]].def == s->info->anchor && !to_bf16(s, e->node[i]))
+                return bad(s, e->node[i], "the kernel of %s rounds to bf16 first",
+                           ccc_ops[op_of(s, s->info->anchor)].name);
+    return CCC_OK;
+}
+
 static ccc_status sort_parts(sorter *s)
 {
     ccc_group_info *f = s->info;
@@ -250,8 +267,8 @@ static ccc_status sort_parts(sorter *s)
     CCC_TRY(add_part(s, CCC_PART_BODY, body));
     if (body) return CCC_OK;
     const ccc_part *e = &f->part[CCC_PART_EPILOGUE];
-    if (hooks == CCC_HOOKS_CAST && e->n &&
-        (e->n > 1 || op_of(s, e->node[0]) != CCC_OP_cast || s->g->value[e->result].type.dtype != CCC_BF16))
+    if (hooks == CCC_HOOKS_ROUND) CCC_TRY(check_rounded(s, e));
+    if (hooks == CCC_HOOKS_CAST && e->n && (e->n > 1 || !to_bf16(s, e->node[0])))
         return bad(s, e->node[0], "the kernel of %s takes a cast to bf16 and nothing else",
                    ccc_ops[op_of(s, f->anchor)].name);
     return wire(s);
@@ -402,6 +419,7 @@ static ccc_status add_aux(sorter *s)
     ccc_aux *aux = ccc_arena_alloc(s->mem, (size_t)(f->n * (CCC_MAX_IN + 1) + 1) * sizeof *aux);
     if (!aux) return nomem(s);
     f->aux = aux;
+    if (f->kv_write && f->anchor != f->kv_write) return add_aux_of_part(s, CCC_PART_EPILOGUE, aux);
     if (f->kv_write) return CCC_OK;
     for (unsigned k = 0; k < CCC_N_PARTS; k++) CCC_TRY(add_aux_of_part(s, (ccc_part_kind)k, aux));
     for (unsigned i = 1; i < f->n_results; i++)

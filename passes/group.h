@@ -7,8 +7,9 @@
  *     x --> anchor --PRE--> two halves --EPILOGUE--> results[0]  a matmul, `pair`
  *     BODY --> results[0]                                        elementwise
  *     rope_q, rope_k, kv_write                                   a template of its own, no hooks; k and v may become e4m3 in it
- *     rope_q, rope_k, kv_write, attention                        the same, then at most one cast to bf16
- *     attention, rope                                            anchor, then at most one cast to bf16
+ *     rope                                                       anchor, then at most one cast to bf16
+ *     attention --EPILOGUE--> results[0]                         the hook begins with a cast to bf16
+ *     rope_q, rope_k, kv_write, attention --EPILOGUE--> ..       the same
  *     embed, gather, argmax, ...                                 anchor alone
  *
  * A hook evaluates its part's nodes in order. An operand of such a node is: the result of an earlier node of

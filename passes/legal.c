@@ -55,7 +55,7 @@ ccc_hooks ccc_op_hooks(ccc_op op)
     static const uint8_t hooks[CCC_N_OPS] = {
         [CCC_OP_matmul] = CCC_HOOKS_ANY,
         [CCC_OP_rms_norm] = CCC_HOOKS_ANY,
-        [CCC_OP_attention] = CCC_HOOKS_CAST,
+        [CCC_OP_attention] = CCC_HOOKS_ROUND,
         [CCC_OP_rope] = CCC_HOOKS_CAST,
     };
     return ccc_ops[op].flags & CCC_ELTWISE ? CCC_HOOKS_ANY : (ccc_hooks)hooks[op];
@@ -193,6 +193,15 @@ const char *ccc_fuse_illegal_set(ccc_fuse *f, const ccc_nid *unsorted, unsigned 
     return NULL;
 }
 
+/* Does it read what the anchor made before its kernel rounds that to bf16? */
+static bool reads_unrounded(const ccc_fuse *f, const ccc_region *r, const ccc_node *n)
+{
+    if (n->op == CCC_OP_cast && f->g->value[n->out[0]].type.dtype == CCC_BF16) return false;
+    for (unsigned i = 0; i < n->n_in; i++)
+        if (f->g->value[n->in[i]].def == r->anchor) return true;
+    return false;
+}
+
 static const char *illegal_operands(ccc_fuse *f, const ccc_region *r, const ccc_node *n)
 {
     for (unsigned i = 0; i < n->n_in; i++) {
@@ -215,6 +224,8 @@ const char *ccc_fuse_illegal(ccc_fuse *f, const ccc_region *r, ccc_nid nid)
     if (r->hooks == CCC_HOOKS_NONE) return ccc_no_hooks;
     if (r->hooks == CCC_HOOKS_CAST && (r->n > 1 || n->op != CCC_OP_cast || t->dtype != CCC_BF16))
         return "the kernel of the anchor takes a cast to bf16 and nothing else";
+    if (r->hooks == CCC_HOOKS_ROUND && reads_unrounded(f, r, n))
+        return "the kernel of the anchor rounds to bf16 first";
     if (t->rank != 2 || !ccc_dim_equal(t->dim[0], r->rows)) return "it has other rows";
     if (!ccc_dim_equal(t->dim[1], r->cols)) return "it has other columns";
     if (!hook_dtype(t->dtype)) return "its dtype is not one that a hook can make";

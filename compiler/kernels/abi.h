@@ -52,12 +52,14 @@ typedef struct {
     float k_times, v_times;                          /* e4m3 cache: rows times these are rounded. ROWS_FP8: k and v come as e4m3 */
 } rope_kv_args;
 
-/* paged attention, general: any mixture of query lengths, any layout. One unit of work: (sequence tile of query tokens, kv head). */
+/* paged attention, general: any mixture of query lengths, any layout. One unit of work: (sequence tile of query tokens, kv head).
+ * out = hook_epilogue(result), where the hook, if there is one, begins with a rounding to bf16. */
 typedef struct {
-    u16 GLOBAL *out; const u16 GLOBAL *q; const char GLOBAL *k_cache, *v_cache; const i32 GLOBAL *table, *seq_lens, *query_start;
+    void GLOBAL *out; const u16 GLOBAL *q; const char GLOBAL *k_cache, *v_cache; const i32 GLOBAL *table, *seq_lens, *query_start;
     float GLOBAL *part; i32 GLOBAL *count; u32 GLOBAL *status;
     i64 block_stride, token_stride, head_stride;     /* bytes */
     i32 S, T, max_blocks, q_ld, out_ld, kv_blocks; float scale, v_scale; /* scale: of the scores (times k_scale), without log2(e); v_scale, of the result: e4m3 cache alone */
+    aux_t aux;
 } attention_args;
 
 /* paged attention of a decode step that also makes the newest row of every sequence: a.q is not rotated, k and v are the step's packed

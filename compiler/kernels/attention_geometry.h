@@ -4,9 +4,9 @@
  *   template     SPEC constants (ccc_...)                                            threads               grid (x, y)
  *   rope_kv      HQ HKV D ROTARY LAYOUT BLOCK DO_Q DO_K DO_KV K_ROTATED              CCC_ROPE_THREADS      ceildiv(T * ccc_rope_items(...), CCC_ROPE_THREADS)
  *   ..._fp8      the same and ROWS_FP8                                               CCC_ROPE_THREADS      the same
- *   attention    HQ HKV D LAYOUT BLOCK                                               CCC_ATTN_THREADS      (ceildiv(T * HQ/HKV, CCC_ATTN_ROWS) + S) * HKV
+ *   attention    HQ HKV D LAYOUT BLOCK OUT_F32                                       CCC_ATTN_THREADS      (ceildiv(T * HQ/HKV, CCC_ATTN_ROWS) + S) * HKV
  *   ..._fp8      the same                                                            the same              the same
- *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS                                        32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
+ *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS OUT_F32                                32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
  *   ..._rope     the same                                                            the same              the same
  *   argmax                                                                           CCC_ARGMAX_THREADS    ceildiv(cols, CCC_ARGMAX_COLS), rows
  *   load         SRC DST HALF                                                        CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * cols, CCC_LOAD_ELEMS), at most 16 an SM, is good

@@ -13,7 +13,7 @@
  *   matmul_fp8, matmul_pair_fp8 OUT_F32                as matmul with TOK 0
  *   rope_kv              HQ HKV D ROTARY LAYOUT BLOCK  min(T, B)                            0
  *                        DO_Q DO_K DO_KV K_ROTATED
- *   attention            HQ HKV D LAYOUT BLOCK         x: ceildiv(T, QUERIES) + S         attention_scratch_B
+ *   attention            HQ HKV D LAYOUT BLOCK OUT_F32 x: ceildiv(T, QUERIES) + S         attention_scratch_B
  *                                                      y: max(HKV, min(HQ, threads))
  *   rope_kv_fp8, attention_fp8   the same, and rope_kv ROWS_FP8
  *   argmax                                             rows                                 0

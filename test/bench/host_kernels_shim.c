@@ -20,6 +20,7 @@
 #include "../../compiler/kernels/host/matmul.c"
 #elif defined(BENCH_attention)
 #define NAME hb_attention
+#define ccc_hook_epilogue hb_attention_hook
 #include "../../compiler/kernels/host/attention.c"
 #else
 #define NAME hb_read
@@ -39,12 +40,14 @@ void hb_fma(float *out, long rounds)
 }
 #endif
 
-#if defined(BENCH_stream) || defined(BENCH_tile)
+#if defined(BENCH_stream) || defined(BENCH_tile) || defined(BENCH_attention)
 VF ccc_hook_epilogue(VF v, i32 row, i32 col, const aux_t *aux)
 {
     (void)row, (void)col, (void)aux;
     return v;
 }
+#endif
+#if defined(BENCH_stream) || defined(BENCH_tile)
 float ccc_hook_epilogue_tail(float v, i32 row, i32 col, const aux_t *aux)
 {
     (void)row, (void)col, (void)aux;

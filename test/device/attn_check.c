@@ -356,6 +356,54 @@ static void check_rope(const char *name, kernel_t k, rope_model r)
 #endif
 
 /* ---- which cubin is what -------------------------------------------------------------------------------------------------------------------------- */
+/* A hook behind the kernel (test/kernels/hooks.c) makes the result e4m3: exactly that of what the kernel without it gives. */
+static void compare_quantised(const char *name, const char *what, attn_case *x, void *args, kernel_t plain, kernel_t k, unsigned grid, unsigned threads, int shared)
+{
+    size_t n = x->out_n * 2;
+    u8 *got = malloc(n);
+    long wrong = 0, outside = 0, cols = x->c.m.hq * x->c.m.d;
+    func_shared(plain, shared);
+    func_shared(k, shared);
+    dev_fill(x->dout, 0xff, n);
+    launch(plain, grid, 1, threads, (unsigned)shared, args);
+    dev_get(x->out, x->dout, n);
+    dev_fill(x->dout, 0xff, n);
+    launch(k, grid, 1, threads, (unsigned)shared, args);
+    dev_get(got, x->dout, n);
+    for (size_t i = 0; i < n; i++) {
+        bool inside = i < x->out_n && (long)(i % (size_t)x->a.out_ld) < cols;
+        if (inside) wrong += got[i] != to_e4m3(3 * from_bf16(x->out[i]));
+        else outside += got[i] != 0xff;
+    }
+    verdict(!wrong && !outside, name, "%-16s e4m3 behind it: %ld wrong, %ld written outside", what, wrong, outside);
+    free(got);
+}
+static void check_quantised(const char *dir, const char *name, kernel_t k)
+{
+    static const int edge[] = {0, 1, 15, 16, 17, 0, 33, 1000, 1, 16}, queries[] = {1, 7, 128, 33, 0, 1, 200, 64, 1, 5}, lens[] = {1000, 7, 128, 500, 50, 0, 777, 64, 1, 3};
+    const char *of = strncmp(name + 2, "fp8_", 4) ? name + 2 : name + 6;
+    model_t m = {.layout = 3, .block = 16, .fp8 = of != name + 2};
+    kernel_t plain = load_kernel(dir, name + 2);
+    int b1[] = {1024};
+    i64 pos[10], slot[10];
+    if (!plain.fn) verdict(false, name, "there is no such kernel without a hook");
+    else if (sscanf(of, "attn_%d_%d_%d_%d_%d", &m.layout, &m.block, &m.hq, &m.hkv, &m.d) == 5) {
+        attn_case x;
+        case_make(&x, m, 10, queries, lens, 10);
+        compare_quantised(name, "mixed", &x, &x.a, plain, k, attn_grid(&x), CCC_ATTN_THREADS, m.fp8 ? ccc_attn_fp8_shared_B(m.d) : ccc_attn_shared_B(m.d));
+        case_free(&x);
+    } else if (sscanf(of, "decode_%d_%d_%d_%d", &m.block, &m.hq, &m.hkv, &m.d) == 4 || sscanf(of, "fused_%d_%d_%d_%d", &m.block, &m.hq, &m.hkv, &m.d) == 4)
+        for (int i = 0; i < 2; i++) {
+            step_case c;
+            int S = i ? 1 : 10;
+            m.layout = 3;
+            step_make(&c, m, S, i ? b1 : edge, 5000, 0, pos, slot);
+            compare_quantised(name, i ? "1024" : "edges", &c.x, *of == 'f' ? (void *)&c.f : (void *)&c.x.a, plain, k, decode_grid(k, m, S), decode_threads(k), decode_shared(k, m));
+            step_free(&c);
+        }
+    else verdict(false, name, "no test for this kernel");
+}
+
 static void check_one(const char *dir, const char *name, kernel_t k)
 {
     const char *full = name;
@@ -363,7 +411,8 @@ static void check_one(const char *dir, const char *name, kernel_t k)
     model_t m = {.layout = 3, .block = 16, .fp8 = fp8};
     rope_model r = {.m.fp8 = fp8};
     if (fp8) name += 4;
-    if (sscanf(name, "rope_%d_%d_%d_%d_%d_%d_%d", &r.m.layout, &r.m.block, &r.m.hq, &r.m.hkv, &r.m.d, &r.rotary, &flags) == 7) {
+    if (!strncmp(name, "q_", 2)) check_quantised(dir, name, k);
+    else if (sscanf(name, "rope_%d_%d_%d_%d_%d_%d_%d", &r.m.layout, &r.m.block, &r.m.hq, &r.m.hkv, &r.m.d, &r.rotary, &flags) == 7) {
         r.do_q = flags / 1000; r.do_k = flags / 100 % 10; r.do_kv = flags / 10 % 10; r.k_rotated = flags % 10 > 0; r.rows_fp8 = flags % 10 == 2;
         check_rope(full, k, r);
     } else if (sscanf(name, "attn_%d_%d_%d_%d_%d", &m.layout, &m.block, &m.hq, &m.hkv, &m.d) == 5) check_attention(full, k, m);

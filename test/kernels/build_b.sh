@@ -10,21 +10,23 @@ tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 failed=0
 
+clang="clang-19 --target=nvptx64-nvidia-cuda -march=sm_90a -std=c17 -O2 -ffreestanding -nogpulib -fconvergent-functions -ffp-contract=off
+    -Xclang -target-feature -Xclang +ptx83 -Xclang -disable-llvm-passes -Wall -Wextra -Werror -emit-llvm -c"
+
 # build NAME SOURCE THREADS MIN_BLOCKS [CONSTANT=VALUE]...
 build() {
-    local name=$1 src=$2 threads=$3 min=$4 source flags=; shift 4
+    local name=$quant$1 src=$2 threads=$3 min=$4 source flags= set=$(( ${quant:+2} + 0 )); shift 4
     source=$src
     case $src in *_fp8) source=${source%_fp8} flags=-DFP8=1 ;; esac
     case $source in attn_decode_rope) source=attn_decode flags="$flags -DROPE=1" ;; esac
     if [ ! -f "$tmp/$src.bc" ]; then
-        clang-19 --target=nvptx64-nvidia-cuda -march=sm_90a -std=c17 -O2 -ffreestanding -nogpulib -fconvergent-functions -ffp-contract=off \
-            -Xclang -target-feature -Xclang +ptx83 -Xclang -disable-llvm-passes -Wall -Wextra -Werror $flags -emit-llvm -c \
-            -o "$tmp/$src.bc" "$root/compiler/kernels/cuda/$source.c" || { failed=1; return; }
+        $clang $flags -o "$tmp/$src.bc" "$root/compiler/kernels/cuda/$source.c" || { failed=1; return; }
     fi
+    [ -f "$tmp/hooks$set.bc" ] || $clang -DSET=$set -DWIDTH=8 -o "$tmp/hooks$set.bc" "$root/test/kernels/hooks.c" || { failed=1; return; }
     { echo 'target triple = "nvptx64-nvidia-cuda"'
-      for c in "$@"; do echo "@ccc_${c%=*} = constant i32 ${c#*=}"; done
+      for c in "$@" OUT_F32=$set; do echo "@ccc_${c%=*} = constant i32 ${c#*=}"; done
     } > "$tmp/spec.ll"
-    llvm-link-19 -S -o "$tmp/l.ll" "$tmp/spec.ll" "$tmp/$src.bc" 2>"$tmp/err" &&
+    llvm-link-19 -S -o "$tmp/l.ll" "$tmp/spec.ll" "$tmp/$src.bc" "$tmp/hooks$set.bc" 2>"$tmp/err" &&
     sed -i 's/^!nvvm.annotations = !{/&!9000, !9001, !9002, /' "$tmp/l.ll" &&
     printf '!9000 = !{ptr @ccc_kernel, !"maxntidx", i32 %d}\n!9001 = !{ptr @ccc_kernel, !"minctasm", i32 %d}\n!9002 = !{ptr @ccc_kernel, !"grid_constant", !9003}\n!9003 = !{i32 1}\n' \
         "$threads" "$min" >> "$tmp/l.ll" &&
@@ -45,6 +47,9 @@ build() {
     [ "${KEEP_PTX:-0}" = 1 ] || rm -f "$out/$name.ptx"
 }
 
+# quant SAMPLE...: the same with a hook that makes the result e4m3
+quant() { quant=q_; "$@"; quant=; }
+quant=
 # fp8 SAMPLE...: the same with a cache of e4m3
 fp8() { fp8=fp8_; "$@"; fp8=; }
 fp8=

@@ -19,6 +19,9 @@
 #define NO_UNROLL
 #define CP_ASYNC_WAIT(n) cp_async_wait(n)
 
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+typedef float vf1;
 typedef float vf2 __attribute__((ext_vector_type(2)));
 typedef float vf4 __attribute__((ext_vector_type(4)));
 typedef float vf8 __attribute__((ext_vector_type(8)));
@@ -203,6 +206,23 @@ INLINE u64 atomic_max_u64(u64 *p, u64 v) { u64 r = *p; if (v > r) *p = v; return
 INLINE void red_max_u64(u64 *p, u64 v) { atomic_max_u64(p, v); }
 INLINE void red_add(u32 *p, u32 v) { *p += v; }
 INLINE void status_set(u32 *s, u32 kind, u32 index, u32 value) { if (!s[0]) { s[0] = kind; s[1] = index; s[2] = value; } }
+
+/* ---- what hooks need */
+INLINE float f16_lo(u32 u) { return f16_f32((u16)u); }
+INLINE float f16_hi(u32 u) { return f16_f32((u16)(u >> 16)); }
+INLINE void prefetch_l2(const void *p) { (void)p; }
+INLINE u16 e5m2_pack(float lo, float hi) { (void)lo, (void)hi; return 0; }
+INLINE u32 e5m2_f16(u16 v) { (void)v; return 0; }
+INLINE float div_full(float x, float y) { return x / y; }
+INLINE float rsqrt_approx(float x) { return 1.0f / sqrtf(x); }
+INLINE u16 ldc1(const void *p) { return *(const u8 *)p; }
+INLINE u16 ldc2(const void *p) { return *(const u16 *)p; }
+INLINE u32 ldc4(const void *p) { return *(const u32 *)p; }
+INLINE vu2 ldc8(const void *p) { return *(const vu2 *)p; }
+INLINE vu4 ldc16(const void *p) { return ld16(p); }
+INLINE float lg2(float x) { return log2f(x); }
+INLINE float sqrt_rn(float x) { return sqrtf(x); }
+INLINE float div_rn(float x, float y) { return x / y; }
 
 INLINE u32 saddr(const void *p) { return (u32)((const char *)p - smem); }
 enum { EMU_MAPPED = 1 << 20 }; /* a mapped address: 1 + rank in the upper bits */

@@ -8,11 +8,17 @@ trap 'rm -rf "$tmp"' EXIT
 only=${1:-}
 
 build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
-    local name=$fp8$1 src=$2 args=$3; shift 3
-    case $only in chain | *fused* | _c*) ;; *) case $name in *"$only"*) ;; *) return 0 ;; esac ;; esac # those compare several
+    local name=$quant$fp8$1 src=$2 args=$3; shift 3
+    case $only in chain | *fused* | _c* | q_*) ;; *) case $name in *"$only"*) ;; *) return 0 ;; esac ;; esac # those compare several
     { echo "#include \"$root/test/kernels/emu.h\""
       [ -z "$fp8" ] || echo "#define FP8 1"
       [ "$args" != attention_rope_args ] || echo "#define ROPE 1"
+      case $src in att*)
+          echo "#define SET ${quant:+2} + 0"
+          echo "#define WIDTH 8"
+          echo "#include \"$root/test/kernels/hooks.c\""
+          set -- "$@" OUT_F32=$(( ${quant:+2} + 0 )) ;;
+      esac
       echo "#include \"$root/compiler/kernels/cuda/$src.c\""
       for c in "$@"; do echo "const i32 ccc_${c%=*} = ${c#*=};"; done
       echo "static $args emu_args;"
@@ -22,6 +28,8 @@ build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
     } > "$tmp/k.c"
     clang-19 -std=gnu17 -O2 -march=x86-64-v3 -ffp-contract=off -Wno-psabi -fPIC -shared -Wl,-Bsymbolic -o "$tmp/$name.so" "$tmp/k.c" -lm
 }
+quant() { quant=q_; "$@"; quant=; } # the same with a hook that makes the result e4m3
+quant=
 fp8() { fp8=fp8_; "$@"; fp8=; } # the same with a cache of e4m3
 fp8=
 rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv rope_kv_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=$(( ${10} > 0 )) \
@@ -69,6 +77,14 @@ fp8 attn 1 32 2 2 64
 fp8 attn 2 64 3 1 80
 fp8 attn 3 16 5 1 16
 fp8 attn 3 16 8 1 256
+quant decode 16 4 2 128
+quant decode 16 4 2 128 8 4
+quant decode 16 12 1 64
+quant fused 16 4 2 128 8 8
+quant fused 32 9 3 64
+quant attn 3 16 4 1 128
+quant attn 1 32 2 2 64
+quant fp8 attn 2 64 3 1 80
 build argmax argmax argmax_args
 load 0 3 0
 load 1 3 0

@@ -1,4 +1,4 @@
-/* What gemm.c needs beyond emu.h, and some names of k.h that hooks.h uses: boxes of tensor maps, clusters, and wgmma, whose products are made as late as they may be: when a thread
+/* What gemm.c needs beyond emu.h: boxes of tensor maps, clusters, and wgmma, whose products are made as late as they may be: when a thread
  * waits for them. So a stage that is released too early shows. */
 #include "emu.h"
 #define CCC_WGMMA_H
@@ -10,26 +10,6 @@ enum { EMU_BK = 128 };
 #else
 enum { EMU_BK = 64 };
 #endif
-#define CAT_(a, b) a##b
-#define CAT(a, b) CAT_(a, b)
-typedef float vf1;
-
-/* ---- what hooks need */
-INLINE float f16_lo(u32 u) { return f16_f32((u16)u); }
-INLINE float f16_hi(u32 u) { return f16_f32((u16)(u >> 16)); }
-INLINE void prefetch_l2(const void *p) { (void)p; }
-INLINE u16 e5m2_pack(float lo, float hi) { (void)lo, (void)hi; return 0; }
-INLINE u32 e5m2_f16(u16 v) { (void)v; return 0; }
-INLINE float div_full(float x, float y) { return x / y; }
-INLINE float rsqrt_approx(float x) { return 1.0f / sqrtf(x); }
-INLINE u16 ldc1(const void *p) { return *(const u8 *)p; }
-INLINE u16 ldc2(const void *p) { return *(const u16 *)p; }
-INLINE u32 ldc4(const void *p) { return *(const u32 *)p; }
-INLINE vu2 ldc8(const void *p) { return *(const vu2 *)p; }
-INLINE vu4 ldc16(const void *p) { return ld16(p); }
-INLINE float lg2(float x) { return log2f(x); }
-INLINE float sqrt_rn(float x) { return sqrtf(x); }
-INLINE float div_rn(float x, float y) { return x / y; }
 
 /* ---- shared memory, barriers, clusters */
 INLINE float lds4_f(u32 a) { return *(float *)emu_shared(a, 4); }

@@ -1,8 +1,9 @@
-/* Hook bodies for the samples of build.sh, in C, as codegen would write them in LLVM IR. SET chooses; WIDTH is that of epilogue, pair and
+/* Hook bodies for the samples of build.sh and build_b.sh, in C, as codegen would write them in LLVM IR. SET chooses; WIDTH is that of epilogue, pair and
  * body. Every aux array has rows of LD elements. kernels_check.c computes the same on the CPU.
  *   SET 0: in, out, epilogue are the identity; pair = silu(v) * v2; body = aux0 + aux1
  *   SET 1: in = bf16(v + aux0); out = bf16(bf16(v) * weight aux1[col]); epilogue = bf16(bf16(v) + aux0), and aux2 = f32 v (a second result);
- *          pair = bf16(bf16(silu(bf16(v))) * bf16(v2)); body = bf16(silu(aux0) * aux1) */
+ *          pair = bf16(bf16(silu(bf16(v))) * bf16(v2)); body = bf16(silu(aux0) * aux1)
+ *   SET 2: as 0, but epilogue = e4m3(3 * bf16(v)) */
 #define LIB static __attribute__((always_inline, unused))
 #include "../../compiler/kernels/cuda/hooks.h"
 
@@ -18,10 +19,24 @@ typedef CAT(vf, WIDTH) vf;
 #endif
 #define LOAD(k) CAT(CAT(ccc_ld, WIDTH), _bf16)(aux->p[k], (i64)row * LD + col)
 
-#if SET == 0
+#if SET != 1
 BODY vf8 ccc_hook_in(vf8 v, i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; return v; }
 BODY vf8 ccc_hook_out(vf8 v, i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; return v; }
-BODY vf ccc_hook_epilogue(vf v, i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; return v; }
+INLINE float behind(float v) { return SET == 2 ? ccc_cast_e4m3(ccc_elt_mul(ccc_cast_bf16(v), 3)) : v; }
+BODY vf ccc_hook_epilogue(vf v, i32 row, i32 col, const aux_t *aux)
+{
+    (void)row, (void)col, (void)aux;
+    vf y = v;
+    EACH(y, behind(AT(v)));
+    return y;
+}
+#if WIDTH == 8
+BODY vf2 ccc_hook_epilogue_tail(vf2 v, i32 row, i32 col, const aux_t *aux) /* of attn_decode */
+{
+    (void)row, (void)col, (void)aux;
+    return (vf2){behind(v.x), behind(v.y)};
+}
+#endif
 BODY vf ccc_hook_pair(vf v, vf v2, i32 row, i32 col, const aux_t *aux)
 {
     (void)row, (void)col, (void)aux;
@@ -68,7 +83,7 @@ BODY vf ccc_hook_body(i32 row, i32 col, const aux_t *aux)
 
 /* what they read, on its way to L2 */
 BODY void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; }
-#if SET == 0
+#if SET != 1
 BODY void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; }
 BODY void ccc_hook_epilogue_others(i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; }
 #else

@@ -176,9 +176,10 @@ static inputs make_inputs(const step_case *c)
     in.v = hk_random_bf16((size_t)(c->S * MAX_LEN * c->hkv * c->d), 2);
     return in;
 }
-/* sequences from .. from+count of the case as one step; blocks lie where `shuffle` says */
-static u16 *run_step(const step_case *c, const inputs *in, int layout, int from, int count, unsigned shuffle,
-                     unsigned gy)
+/* sequences from .. from+count of the case as one step; blocks lie where `shuffle` says. added: NULL, or what
+ * the hook adds to the rounded result, which is f32 then */
+static void *run_step(const step_case *c, const inputs *in, int layout, int from, int count, unsigned shuffle,
+                      unsigned gy, const float *added)
 {
     int total = 0, table[MAX_S][MAX_BLOCKS], start[MAX_S + 1], first = in->start[from],
         T = in->start[from + count] - first, used = MAX_S * MAX_BLOCKS;
@@ -195,7 +196,7 @@ static u16 *run_step(const step_case *c, const inputs *in, int layout, int from,
             }
         }
     u32 status[4] = {0};
-    u16 *out = hk_alloc((size_t)(T * c->hq * c->d) * 2);
+    void *out = hk_alloc((size_t)(T * c->hq * c->d) * (added ? 4 : 2));
     attention_args a = {.out = out,
                         .q = in->q + (size_t)(first * c->hq * c->d),
                         .k_cache = kv.k,
@@ -213,8 +214,15 @@ static u16 *run_step(const step_case *c, const inputs *in, int layout, int from,
                         .q_ld = c->hq * c->d,
                         .out_ld = c->hq * c->d,
                         .kv_blocks = used,
-                        .scale = 1.0f / sqrtf((float)c->d)};
-    hk_spec = (hk_spec_t){.HQ = c->hq, .HKV = c->hkv, .D = c->d, .LAYOUT = layout, .BLOCK = c->size};
+                        .scale = 1.0f / sqrtf((float)c->d),
+                        .aux.p = {(void *)(uintptr_t)added}};
+    hk_spec = (hk_spec_t){.OUT_F32 = added != NULL,
+                          .hooks = added ? c->hq * c->d : 0,
+                          .HQ = c->hq,
+                          .HKV = c->hkv,
+                          .D = c->d,
+                          .LAYOUT = layout,
+                          .BLOCK = c->size};
     HK_RUN(attention, &a, (unsigned)((T + CCC_HOST_QUERIES - 1) / CCC_HOST_QUERIES + count), gy,
            (size_t)ccc_host_attention_scratch_B(c->d));
     cr_assert(status[0] == 0, "status %u at %u: %u", status[0], status[1], status[2]);
@@ -259,17 +267,23 @@ Test(host_attention, right_in_every_layout_and_place)
         const step_case *c = &steps[n];
         inputs in = make_inputs(c);
         size_t size_B = (size_t)(in.T * c->hq * c->d) * 2;
-        u16 *first = run_step(c, &in, 1, 0, c->S, 1, (unsigned)c->hkv);
+        u16 *first = run_step(c, &in, 1, 0, c->S, 1, (unsigned)c->hkv, NULL);
         check_step(c, &in, first);
         for (int layout = 1; layout <= 3; layout++) {
-            cr_assert(!memcmp(first, run_step(c, &in, layout, 0, c->S, 7, 1), size_B),
+            cr_assert(!memcmp(first, run_step(c, &in, layout, 0, c->S, 7, 1, NULL), size_B),
                       "case %zu layout %d: other bits", n, layout);
-            cr_assert(!memcmp(first, run_step(c, &in, layout, 0, c->S, 11, (unsigned)c->hq), size_B),
+            cr_assert(!memcmp(first, run_step(c, &in, layout, 0, c->S, 11, (unsigned)c->hq, NULL), size_B),
                       "case %zu layout %d: other bits with more blocks", n, layout);
         }
+        float *added = hk_alloc(size_B * 2);
+        for (size_t i = 0; i < size_B / 2; i++) added[i] = hk_uniform();
+        const float *sum = run_step(c, &in, 3, 0, c->S, 7, (unsigned)c->hkv, added);
+        for (size_t i = 0; i < size_B / 2; i++)
+            cr_assert(sum[i] == hk_bf16_f32(first[i]) + added[i], "case %zu: element %zu behind the hook", n,
+                      i);
         for (int s = 0; s < c->S; s++) {
             size_t row_B = (size_t)(c->hq * c->d) * 2;
-            u16 *alone = run_step(c, &in, 2, s, 1, 1, (unsigned)c->hkv);
+            u16 *alone = run_step(c, &in, 2, s, 1, 1, (unsigned)c->hkv, NULL);
             cr_assert(!memcmp((char *)first + (size_t)in.start[s] * row_B, alone, (size_t)c->n[s] * row_B),
                       "case %zu sequence %d alone: other bits", n, s);
         }

@@ -68,7 +68,7 @@ static void elt_hooks(ccc_kernel_req *r)
     add(h, LOAD(F32, 2, ROW));
     add(h, ELT_(CCC_OP_add, 3, 4));
 }
-static void matmul_hooks(ccc_kernel_req *r)
+static void epilogue_hooks(ccc_kernel_req *r)
 {
     if (!hk_spec.hooks) return;
     ccc_hook *h = &r->hook[r->n_hooks++];
@@ -144,16 +144,16 @@ DEFINE_PLAIN(advance)
 DEFINE_PLAIN(read)
 DEFINE(rows, rows_hooks, S(OUT_F32))
 DEFINE(elt, elt_hooks, S(OUT_F32))
-DEFINE(matmul, matmul_hooks, S(OUT_F32), S(TOK))
+DEFINE(matmul, epilogue_hooks, S(OUT_F32), S(TOK))
 DEFINE(matmul_pair, pair_hooks, S(OUT_F32), S(TOK))
-DEFINE(matmul_fp8, matmul_hooks, S(OUT_F32))
+DEFINE(matmul_fp8, epilogue_hooks, S(OUT_F32))
 DEFINE(matmul_pair_fp8, pair_hooks, S(OUT_F32))
 DEFINE(rope_kv, NULL, S(HQ), S(HKV), S(D), S(ROTARY), S(LAYOUT), S(BLOCK), S(DO_Q), S(DO_K), S(DO_KV),
        S(K_ROTATED))
-DEFINE(attention, NULL, S(HQ), S(HKV), S(D), S(LAYOUT), S(BLOCK))
+DEFINE(attention, epilogue_hooks, S(OUT_F32), S(HQ), S(HKV), S(D), S(LAYOUT), S(BLOCK))
 DEFINE(rope_kv_fp8, NULL, S(HQ), S(HKV), S(D), S(ROTARY), S(LAYOUT), S(BLOCK), S(DO_Q), S(DO_K), S(DO_KV),
        S(K_ROTATED), S(ROWS_FP8))
-DEFINE(attention_fp8, NULL, S(HQ), S(HKV), S(D), S(LAYOUT), S(BLOCK))
+DEFINE(attention_fp8, epilogue_hooks, S(OUT_F32), S(HQ), S(HKV), S(D), S(LAYOUT), S(BLOCK))
 DEFINE(load, NULL, S(SRC), S(DST), S(HALF))
 
 /* one elementwise op or cast, of eight equal elements, through an elt kernel of its own */

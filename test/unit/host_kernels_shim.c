@@ -3,11 +3,18 @@
  * functions that codegen calls, for both widths from one text. */
 #define CCC_KERNEL_TEST
 #ifdef FP8 /* a second object of one template: its hooks need names of their own */
-#define ccc_hook_epilogue fp8_hook_epilogue
-#define ccc_hook_epilogue_tail fp8_hook_epilogue_tail
-#define ccc_hook_pair fp8_hook_pair
-#define ccc_hook_pair_tail fp8_hook_pair_tail
+#define OWN(name) fp8_##name
 #define ccc_ROWS_FP8 hk_spec.ROWS_FP8
+#else
+#define OWN(name) ccc_##name
+#endif
+#ifdef TEST_HOOKS_attention /* beside matmul's */
+#define ccc_hook_epilogue OWN(attention_hook_epilogue)
+#elif defined(FP8)
+#define ccc_hook_epilogue OWN(hook_epilogue)
+#define ccc_hook_epilogue_tail OWN(hook_epilogue_tail)
+#define ccc_hook_pair OWN(hook_pair)
+#define ccc_hook_pair_tail OWN(hook_pair_tail)
 #endif
 #define ccc_OUT_F32 hk_spec.OUT_F32
 #define ccc_TOK hk_spec.TOK
@@ -103,6 +110,8 @@ float hk_elt_value(int op, float x, float y)
 #elif defined(TEST_HOOKS_matmul) && defined(PAIR)
 PAIR_HOOKS(, VF, 8)
 PAIR_HOOKS(_tail, float, 1)
+#elif defined(TEST_HOOKS_attention)
+EPILOGUE_HOOKS(, VF, 8)
 #elif defined(TEST_HOOKS_matmul)
 EPILOGUE_HOOKS(, VF, 8)
 EPILOGUE_HOOKS(_tail, float, 1)

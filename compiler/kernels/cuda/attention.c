@@ -11,7 +11,10 @@
  *
  * With FP8 the cache is of e4m3. Its bytes come to a place of their own, each thread's to where it alone looks, and become bf16, which is
  * exact, when everybody is through with the tile before: one stage of K and V and two barriers a tile. The rest is the same. */
+#include "hooks.h"
 #include "kv.h"
+
+SPEC(i32, ccc_OUT_F32);
 
 enum { ROWS = CCC_ATTN_ROWS, COLS = CCC_ATTN_COLS, NT = CCC_ATTN_THREADS, GROUPS = COLS / CCC_PAGE, STEP = 32 };
 #define G (ccc_HQ / ccc_HKV)
@@ -198,7 +201,13 @@ INLINE void value(acc_t *A, u32 p[STEP / 8][2], u32 v)
         }
     }
 }
-/* the warp's 16 rows, through its part of the q tile, as whole pieces */
+vf8 ccc_hook_epilogue(vf8 v, i32 row, i32 col, const aux_t *aux);
+INLINE void put_piece(const attention_args *a, const work_t SHARED *w, i32 r, i32 c, vu4 v)
+{
+    i32 x = w->sub + r, token = w->token0 + x / G, col = (w->head * G + x % G) * ccc_D + c * 8;
+    OUT_STORE(8, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue(bf16x8_f32(v), token, col, &a->aux));
+}
+/* the warp's 16 rows, rounded to bf16, through its part of the q tile, as whole pieces */
 INLINE void put_out(acc_t *A, const attention_args *a, const work_t SHARED *w, i32 r0)
 {
     u32 at = saddr(smem) + r0 * ROW_B;
@@ -214,7 +223,7 @@ INLINE void put_out(acc_t *A, const attention_args *a, const work_t SHARED *w, i
     warp_sync();
     for (i32 e = lane(); e < 16 * (ccc_D / 8); e += 32) {
         i32 r = e / (ccc_D / 8), c = e % (ccc_D / 8);
-        if (r0 + r < w->rows) st16(a->out + row_at(a->out_ld, w, r0 + r) + c * 8, lds16(at + r * ROW_B + c * 16));
+        if (r0 + r < w->rows) put_piece(a, w, r0 + r, c, lds16(at + r * ROW_B + c * 16));
     }
 }
 

@@ -15,11 +15,13 @@
  *
  * Before grid_wait() it reads seq_lens, the block table and, of the cache, whole pages older than the newest token; with ROPE positions,
  * slots and all pages. */
+#include "hooks.h"
 #include "rope.h"
 
 #ifndef ROPE
 #define ROPE 0
 #endif
+SPEC(i32, ccc_OUT_F32);
 SPEC(i32, ccc_CLUSTER); /* blocks of a cluster; 1: no clusters */
 SPEC(i32, ccc_WARPS);   /* of a block */
 enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = CCC_DECODE_WINDOW };
@@ -241,7 +243,19 @@ INLINE void page_math(acc_t *A, const q_t *Q, const char SHARED *p, i32 room, fl
 /* ---- results: lane (g,t) holds, of heads 2t, 2t+1 (+8), 8 consecutive elements at NV places ------------------------------------------------ */
 #define EL(A, q, c, e) (A)->o[q][(e) % (NE / 2)][(e) / (NE / 2) * 2 + (c)]
 INLINE i32 dim_of(i32 b) { return (perm(lane() >> 2) + 8 * b) * 8; }
-INLINE u16 GLOBAL *out_row(const args_t *a, i32 row, i32 r) { return a->out + (i64)(row / ccc_HKV) * a->out_ld + (row % ccc_HKV * G + r) * ccc_D; }
+vf8 ccc_hook_epilogue(vf8 v, i32 row, i32 col, const aux_t *aux);
+vf2 ccc_hook_epilogue_tail(vf2 v, i32 row, i32 col, const aux_t *aux);
+/* elements e .. of the heads of row */
+INLINE void put8(const args_t *a, i32 row, i32 e, vf8 v)
+{
+    i32 token = row / ccc_HKV, col = row % ccc_HKV * (G * ccc_D) + e;
+    OUT_STORE(8, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue(v, token, col, &a->aux));
+}
+INLINE void put2(const args_t *a, i32 row, i32 e, vf2 v)
+{
+    i32 token = row / ccc_HKV, col = row % ccc_HKV * (G * ccc_D) + e;
+    OUT_STORE(2, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue_tail(v, token, col, &a->aux));
+}
 INLINE float inverse(float l) { return l > 0 ? rcp(l) : l; } /* no tokens: zeros; a NaN stays one */
 INLINE void finish(acc_t *A)
 {
@@ -260,9 +274,9 @@ INLINE void put_out(acc_t *A, const args_t *a, i32 row)
         if (r >= G) continue;
         float f = inverse(A->l[q][c]);
         UNROLL for (i32 b = 0; b < NV; b++) {
-            vu4 w;
-            UNROLL for (i32 k = 0; k < 4; k++) w[k] = bf16_pack(EL(A, q, c, 8 * b + 2 * k) * f, EL(A, q, c, 8 * b + 2 * k + 1) * f);
-            st16(out_row(a, row, r) + dim_of(b), w);
+            vf8 v;
+            UNROLL for (i32 k = 0; k < 8; k++) v[k] = EL(A, q, c, 8 * b + k) * f;
+            put8(a, row, r * ccc_D + dim_of(b), v);
         }
     }
 }
@@ -356,7 +370,7 @@ INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32
 INLINE void put_pair(const args_t *a, i32 row, i32 e, float x, float y, float l)
 {
     float f = inverse(l);
-    *(u32 GLOBAL *)(out_row(a, row, e / ccc_D) + e % ccc_D) = bf16_pack(x * f, y * f);
+    put2(a, row, e, (vf2){x * f, y * f});
 }
 /* a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, to partial result p, or to address `to` of the cluster
  * and its barrier. A warp has at most one slot of a row; no branches, so that all loads are in flight together */

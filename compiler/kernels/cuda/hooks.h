@@ -5,6 +5,7 @@
  *     vfW ccc_hook_in(vfW v, i32 row, i32 col, const aux_t *aux)          also out, epilogue
  *     vfW ccc_hook_pair(vfW v, vfW v2, i32 row, i32 col, const aux_t *aux)
  *     vf8 ccc_hook_body(i32 row, i32 col, const aux_t *aux)
+ *     vf2 ccc_hook_NAME_tail(vf2 v, ..)                                    the same body at another width, where a template has use for two
  *     void ccc_hook_NAME_weights(i32 row, i32 col, const aux_t *aux)      brings what hook NAME will read there of weights to L2: for the time
  *                                                                         before the grid wait, as memory is a microsecond away
  *     void ccc_hook_NAME_others(i32 row, i32 col, const aux_t *aux)       the same for all else: behind the grid wait

@@ -11,6 +11,8 @@
 #include "kv.h"
 #include "hooks.h"
 
+SPEC(i32, ccc_OUT_F32);
+
 enum {
     QUERIES = CCC_HOST_QUERIES,
     ROWS = CCC_HOST_ROWS,
@@ -285,17 +287,23 @@ INLINE void begin(tile_t *m, i32 one)
         }
     }
 }
+VF ccc_hook_epilogue(VF v, i32 row, i32 col, const aux_t *aux);
+INLINE void put(const tile_t *m, i32 r, i32 d, VF v)
+{
+    const attention_args *a = m->a;
+    i32 row = m->first + r % m->n, col = (m->head0 + r / m->n) * ccc_D + d;
+    OUT_STORE(8, a->out, (i64)row * a->out_ld + col, ccc_hook_epilogue(v, row, col, &a->aux));
+}
 INLINE void end(const tile_t *m, i32 one)
 {
     ROLLED for (i32 r = 0; r < m->rows; r++) {
         float sum = sum1(m->sum[r]), part = sum == 0.0f ? 0.0f : (FP8 ? m->a->v_scale : 1.0f) / sum, *from = m->out + (i64)r * m->ld;
-        u16 *out = m->a->out + (i64)(m->first + r % m->n) * m->a->out_ld + (i64)(m->head0 + r / m->n) * ccc_D;
-        ROLLED for (i32 d = 0; d < ccc_D && !one; d += 8) st8b(out + d, ld8f(from + d) * part);
+        ROLLED for (i32 d = 0; d < ccc_D && !one; d += 8) put(m, r, d, ld8f(from + d) * part);
         ROLLED for (i32 d = 0; d < ccc_D && one; d += 16) {
             VF even = ld8f(from + d) * part, odd = ld8f(from + d + 8) * part;
-            st8b(out + d, __builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11));
+            put(m, r, d, __builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11));
             if (d + 8 < ccc_D)
-                st8b(out + d + 8, __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15));
+                put(m, r, d + 8, __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15));
         }
     }
 }
