@@ -35,7 +35,8 @@ def graph_of(ccc_program, folder, config, options):
     subprocess.run([ccc_program, "import", folder, "-o", path, *options], check=True)
     text = subprocess.run([ccc_program, "opt", "--pipeline=clean", path], check=True, capture_output=True, text=True).stdout
     first = re.search(r"(%\S+) = slice (%\S+) ", text)  # of the merged q, k and v
-    taken = {"qkv": first[2], "attn": "%l0.a", "x1": "%l0.x1", "p": "%l0.pq" if "%l0.pq = " in text else "%l0.p", "x2": "%l0.x2"}
+    read = lambda v: v + "q" if f"\n{v}q = " in text else v  # what the next matmul reads: codes, or the value itself
+    taken = {"qkv": first[2], "attn": read("%l0.a"), "x1": "%l0.x1", "p": read("%l0.p"), "x2": "%l0.x2"}
     missing = [v for v in taken.values() if f"\n{v} = " not in text]
     if missing or text.count(" = matmul ") != 5:
         raise SystemExit(f"{folder}: the graph of a layer is not as it was: {', '.join(missing) or 'another number of matmuls'}")
@@ -88,7 +89,7 @@ class Model:
         self.norms = [self.by_name(n) for n in ("input_layernorm", "post_attention_layernorm", "model.norm")]
         codes = torch.float8_e4m3fn if self.fp8 else torch.bfloat16
         wide = {"inputs_embeds": (m.max_tokens, m.hidden, torch.bfloat16), "qkv": (m.max_tokens, self.w["qkv"].shape[0], torch.bfloat16),
-                "attn": (m.max_tokens, self.w["o"].shape[1], torch.bfloat16), "x1": (m.max_tokens, m.hidden, torch.bfloat16),
+                "attn": (m.max_tokens, self.w["o"].shape[1], codes), "x1": (m.max_tokens, m.hidden, torch.bfloat16),
                 "p": (m.max_tokens, self.w["down"].shape[1], codes), "x2": (m.max_tokens, m.hidden, torch.bfloat16),
                 "logits": (m.max_seqs, m.vocab, torch.float32)}  # fmt: skip
         self.b = {k: torch.zeros(r * c * dtype.itemsize, dtype=torch.uint8, device=self.where).view(dtype).view(r, c) for k, (r, c, dtype) in wide.items()}
