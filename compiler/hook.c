@@ -7,6 +7,7 @@
 #include <string.h>
 #include "codegen_impl.h"
 #include "hook_emit.h"
+#include "kernels/abi.h"
 
 static const char *const op_names[CCC_N_OPS] = {
 #define OP(name, ...) [CCC_OP_##name] = #name,
@@ -119,8 +120,9 @@ typedef struct { /* one hook being written */
     LLVMValueRef fn;
     const char *hook;
     unsigned n_args, width; /* incoming values; elements of a value */
+    unsigned n_loads;       /* written so far */
     LLVMTypeRef f32, i32, i64, value_type;
-    LLVMValueRef row, col, aux;
+    LLVMValueRef row, col, aux, taken; /* taken: NULL, or where loads have been done ahead */
 } emitter;
 
 static ccc_status call_helper(emitter *e, LLVMValueRef *out, LLVMValueRef *args, unsigned n, ccc_err *err,
@@ -212,6 +214,13 @@ static ccc_status memory(emitter *e, const ccc_hook_ins *i, LLVMValueRef stored,
     return CCC_OK;
 }
 
+/* where the load of that number was put ahead of the hook */
+static LLVMValueRef place(emitter *e, unsigned number)
+{
+    LLVMValueRef at = imm64(e, number);
+    return e->L->BuildGEP2(e->b, e->value_type, e->taken, &at, 1, "");
+}
+
 static ccc_status per_lane(emitter *e, const char *prefix, const char *name, LLVMValueRef a, LLVMValueRef b,
                            LLVMValueRef *out, ccc_err *err)
 {
@@ -241,7 +250,9 @@ static ccc_status instruction(emitter *e, const ccc_hook_ins *i, LLVMValueRef *v
         *out = splat(e, imm_float(e, i->imm));
         return CCC_OK;
     case CCC_HOOK_LOAD:
-        return memory(e, i, NULL, out, err);
+        if (!e->taken || e->n_loads >= CCC_MAX_TAKEN) return memory(e, i, NULL, out, err);
+        *out = e->L->BuildLoad2(e->b, e->value_type, place(e, e->n_loads++), "");
+        return CCC_OK;
     case CCC_HOOK_STORE:
         return memory(e, i, value[i->a], out, err);
     case CCC_HOOK_ELT:
@@ -256,74 +267,112 @@ static ccc_status instruction(emitter *e, const ccc_hook_ins *i, LLVMValueRef *v
     return ccc_fail(err, CCC_E_ARG, "hook '%s': unknown instruction %u", e->hook, i->kind);
 }
 
-/* A function beside a hook that only brings to the cache what the hook will read: weights, or the rest. */
+/* ---- functions beside a hook that only load what it will read: to the cache, or ahead of it --------------- */
 static bool ends_with(const char *s, const char *end)
 {
     size_t n = strlen(s), e = strlen(end);
     return n > e && !strcmp(s + n - e, end);
 }
 
-static ccc_status prefetch_body(emitter *e, const ccc_hook *h, bool weights, ccc_err *err)
+static ccc_status part_signature(emitter *e, bool take, ccc_err *err)
 {
     const ccc_llvm *L = e->L;
-    LLVMTypeRef type = L->GlobalGetValueType(e->fn), param[3], helper_param[2];
-    if (L->CountParamTypes(type) != 3)
+    LLVMTypeRef type = L->GlobalGetValueType(e->fn);
+    unsigned n = take ? 4 : 3;
+    if (L->CountParamTypes(type) != n)
         return ccc_fail(err, CCC_E_UNSUPPORTED,
-                        "hook '%s' is not declared as void ccc_hook_%s(i32 row, i32 col, const aux_t *aux)",
-                        e->hook, e->hook);
-    L->GetParamTypes(type, param);
-    e->row = L->GetParam(e->fn, 0);
-    e->col = L->GetParam(e->fn, 1);
-    e->aux = L->GetParam(e->fn, 2);
-    for (unsigned n = 0; h && n < h->n; n++) {
-        const ccc_hook_ins *i = &h->ins[n];
-        if (i->kind != CCC_HOOK_LOAD || i->constant != weights) continue;
-        char name[32];
-        snprintf(name, sizeof name, "ccc_prefetch_%s", dtype_names[i->dtype]);
-        LLVMValueRef f = L->GetNamedFunction(e->m, name), arg[2], none;
-        if (!f || L->CountParamTypes(L->GlobalGetValueType(f)) != 2)
-            return ccc_fail(err, CCC_E_UNSUPPORTED,
-                            "hook '%s' needs '%s', which the template does not define", e->hook, name);
-        L->GetParamTypes(L->GlobalGetValueType(f), helper_param);
-        address(e, i, helper_param[0], arg);
-        CCC_TRY(call_helper(e, &none, arg, 2, err, name));
-    }
-    L->BuildRetVoid(e->b);
+                        "hook '%s' is not declared as void ccc_hook_%s(%si32 row, i32 col, const aux_t *aux)",
+                        e->hook, e->hook, take ? "VF *taken, " : "");
+    if (take) e->taken = L->GetParam(e->fn, 0);
+    e->row = L->GetParam(e->fn, n - 3);
+    e->col = L->GetParam(e->fn, n - 2);
+    e->aux = L->GetParam(e->fn, n - 1);
     return CCC_OK;
 }
 
-/* Reads the declared signature: VF f([VF [, VF]] i32 row, i32 col, const aux_t *aux), VF float or a vector of
- * float. */
-static ccc_status signature(emitter *e, ccc_err *err)
+static ccc_status prefetch_one(emitter *e, const ccc_hook_ins *i, ccc_err *err)
 {
     const ccc_llvm *L = e->L;
-    LLVMTypeRef type = L->GlobalGetValueType(e->fn), param[5];
-    unsigned n = L->CountParamTypes(type);
+    char name[32];
+    snprintf(name, sizeof name, "ccc_prefetch_%s", dtype_names[i->dtype]);
+    LLVMValueRef f = L->GetNamedFunction(e->m, name), arg[2], none;
+    LLVMTypeRef param[2];
+    if (!f || L->CountParamTypes(L->GlobalGetValueType(f)) != 2)
+        return ccc_fail(err, CCC_E_UNSUPPORTED, "hook '%s' needs '%s', which the template does not define",
+                        e->hook, name);
+    L->GetParamTypes(L->GlobalGetValueType(f), param);
+    address(e, i, param[0], arg);
+    return call_helper(e, &none, arg, 2, err, name);
+}
+
+/* The values of NAME_take_.. are those that NAME_taken is declared with. */
+static ccc_status value_of_taken(emitter *e, ccc_err *err)
+{
+    const ccc_llvm *L = e->L;
+    const char *end = strstr(e->hook, "_take_");
+    char name[64];
+    snprintf(name, sizeof name, "ccc_hook_%.*s%s", (int)(end - e->hook), e->hook, CCC_HOOK_TAKEN);
+    LLVMValueRef f = L->GetNamedFunction(e->m, name);
+    if (!f) return ccc_fail(err, CCC_E_UNSUPPORTED, "hook '%s': the template declares no '%s'", e->hook, name);
+    e->value_type = L->GetReturnType(L->GlobalGetValueType(f));
+    e->width = L->GetTypeKind(e->value_type) == LLVMVectorTypeKind ? L->GetVectorSize(e->value_type) : 1;
+    return CCC_OK;
+}
+
+static ccc_status part_body(emitter *e, const ccc_hook *h, bool weights, bool take, ccc_err *err)
+{
+    CCC_TRY(part_signature(e, take, err));
+    if (take) CCC_TRY(value_of_taken(e, err));
+    for (unsigned n = 0, number = 0; h && n < h->n; n++) {
+        const ccc_hook_ins *i = &h->ins[n];
+        if (i->kind != CCC_HOOK_LOAD) continue;
+        unsigned at = number++;
+        if (i->constant != weights || (take && at >= CCC_MAX_TAKEN)) continue;
+        LLVMValueRef got;
+        if (!take) CCC_TRY(prefetch_one(e, i, err));
+        else {
+            CCC_TRY(memory(e, i, NULL, &got, err));
+            e->L->BuildStore(e->b, got, place(e, at));
+        }
+    }
+    e->L->BuildRetVoid(e->b);
+    return CCC_OK;
+}
+
+/* Reads the declared signature: VF f([VF [, VF]] [const VF *taken,] i32 row, i32 col, const aux_t *aux), VF
+ * float or a vector of float. */
+static ccc_status signature(emitter *e, bool taken, ccc_err *err)
+{
+    const ccc_llvm *L = e->L;
+    LLVMTypeRef type = L->GlobalGetValueType(e->fn), param[6];
+    unsigned n = L->CountParamTypes(type), rest = taken ? 4 : 3;
     e->value_type = L->GetReturnType(type);
     bool vector = L->GetTypeKind(e->value_type) == LLVMVectorTypeKind;
     e->width = vector ? L->GetVectorSize(e->value_type) : 1;
-    bool fits = n >= 3 && n <= 5 && (vector ? L->GetElementType(e->value_type) : e->value_type) == e->f32;
+    bool fits = n >= rest && n <= rest + 2 && (vector ? L->GetElementType(e->value_type) : e->value_type) == e->f32;
     if (fits) {
         L->GetParamTypes(type, param);
-        e->n_args = n - 3;
+        e->n_args = n - rest;
         for (unsigned i = 0; i < e->n_args; i++) fits = fits && param[i] == e->value_type;
         fits = fits && param[n - 3] == e->i32 && param[n - 2] == e->i32 &&
-               L->GetTypeKind(param[n - 1]) == LLVMPointerTypeKind;
+               L->GetTypeKind(param[n - 1]) == LLVMPointerTypeKind &&
+               L->GetTypeKind(param[n - rest]) == (taken ? LLVMPointerTypeKind : LLVMIntegerTypeKind);
     }
     if (!fits)
         return ccc_fail(err, CCC_E_UNSUPPORTED,
-                        "hook '%s' is not declared as VF ccc_hook_%s([VF v, [VF v2,]] i32 row, i32 col, "
+                        "hook '%s' is not declared as VF ccc_hook_%s([VF v, [VF v2,]]%s i32 row, i32 col, "
                         "const aux_t *aux)",
-                        e->hook, e->hook);
+                        e->hook, e->hook, taken ? " const VF *taken," : "");
     static const char memory_attr[] =
         "memory"; /* pure, const: a promise that a body which stores would break */
     if (L->GetEnumAttributeAtIndex(e->fn, LLVMAttributeFunctionIndex,
                                    L->GetEnumAttributeKindForName(memory_attr, strlen(memory_attr))))
         return ccc_fail(err, CCC_E_UNSUPPORTED, "hook '%s' is declared pure or const, but hooks may store",
                         e->hook);
-    e->row = L->GetParam(e->fn, e->n_args);
-    e->col = L->GetParam(e->fn, e->n_args + 1);
-    e->aux = L->GetParam(e->fn, e->n_args + 2);
+    if (taken) e->taken = L->GetParam(e->fn, e->n_args);
+    e->row = L->GetParam(e->fn, n - 3);
+    e->col = L->GetParam(e->fn, n - 2);
+    e->aux = L->GetParam(e->fn, n - 1);
     return CCC_OK;
 }
 
@@ -347,13 +396,14 @@ ccc_status ccc_hook_emit(const ccc_llvm *L, LLVMContextRef ctx, LLVMModuleRef m,
     e.f32 = L->FloatTypeInContext(ctx);
     e.i32 = L->Int32TypeInContext(ctx);
     e.i64 = L->Int64TypeInContext(ctx);
-    bool weights = ends_with(name, CCC_HOOK_WEIGHTS), prefetch = weights || ends_with(name, CCC_HOOK_OTHERS);
-    if (!prefetch) CCC_TRY(signature(&e, err));
-    if (!prefetch && !h && e.n_args != 1)
+    bool weights = ends_with(name, CCC_HOOK_WEIGHTS), others = ends_with(name, CCC_HOOK_TAKE_OTHERS);
+    bool take = others || ends_with(name, CCC_HOOK_TAKE_WEIGHTS), part = weights || others;
+    if (!part) CCC_TRY(signature(&e, ends_with(name, CCC_HOOK_TAKEN), err));
+    if (!part && !h && e.n_args != 1)
         return CCC_OK; /* no identity: stays undefined, and an error if a call of it survives */
     e.b = L->CreateBuilderInContext(ctx);
     L->PositionBuilderAtEnd(e.b, L->AppendBasicBlockInContext(ctx, fn, "entry"));
-    ccc_status s = prefetch ? prefetch_body(&e, h, weights, err) : body(&e, h, err);
+    ccc_status s = part ? part_body(&e, h, weights, take, err) : body(&e, h, err);
     L->DisposeBuilder(e.b);
     return s;
 }

@@ -88,7 +88,7 @@ static ccc_status fill_specs(job *j, ccc_err *err)
 /* The request's body for the declared hook `name`: its own, or for NAME_tail and the like that of NAME. */
 static unsigned find_hook(const ccc_kernel_req *r, const char *name)
 {
-    static const char *const suffix[] = {"_tail", CCC_HOOK_WEIGHTS, CCC_HOOK_OTHERS};
+    static const char *const suffix[] = {"_tail", CCC_HOOK_TAKEN, CCC_HOOK_TAKE_WEIGHTS, CCC_HOOK_TAKE_OTHERS, CCC_HOOK_WEIGHTS};
     size_t n = strlen(name);
     for (unsigned k = 0; k < sizeof suffix / sizeof *suffix; k++) {
         size_t t = strlen(suffix[k]);

@@ -19,7 +19,7 @@ typedef long long i64;
 #define GLOBAL
 #endif
 
-enum { CCC_MAX_AUX = 8 };
+enum { CCC_MAX_AUX = 8, CCC_MAX_TAKEN = 8 /* loads of a hook that its template can do ahead of it */ };
 typedef struct { void GLOBAL *p[CCC_MAX_AUX]; } aux_t;
 typedef struct { u64 v[16]; } __attribute__((aligned(64))) tmap_t; /* a CUtensorMap */
 

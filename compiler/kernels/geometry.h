@@ -9,7 +9,7 @@
  *                                                                                                                          cols and every ld % 8 == 0, rows*cols < 2^31
  *   elt_1      OUT_F32                                           CCC_ELT_THREADS       ceildiv(rows*cols, CCC_ELT_THREADS), or less
  *                                                                                                                          any cols, rows*cols < 2^31
- *   matvec     TOK NORM PAIR OUT_F32 ROWS LOADS WARPS SPLIT      32 * WARPS            ceildiv(N, ccc_matvec_cols(...))    T <= TOK; N, y_ld any; K, x_ld % 8 == 0
+ *   matvec     TOK NORM PAIR OUT_F32 ROWS LOADS WARPS SPLIT WHOLE 32 * WARPS           ceildiv(N, ccc_matvec_cols(...))    T <= TOK; N, y_ld any; K, x_ld % 8 == 0
  *   gemm_256.. OUT_F32                                           ccc_gemm_threads(..)  min(na * nb, SM count)              N, y_ld, K % 8 == 0
  *   gemm_t16.. OUT_F32 NC SPLIT                                  ccc_gemm_threads(..)  SPLIT == 1: min(na * nb, SM count);  N, y_ld any; K % 8 == 0
  *                                                                                      else na * nb * SPLIT, cluster SPLIT
@@ -20,7 +20,7 @@
  * Programmatic launch: matvec and gemm read weights (w, and what hooks load as weights) before griddepcontrol.wait, nothing else; all
  * templates here may have programmatic edges on both sides.
  * Alignment: x, w, out, y and aux rows 16 bytes where the table says % 8, else that of an element. w rows are dense (ld = K).
- * Hooks: in a matvec with NORM every block computes the prologue of its tokens, twice: hook `in` and hook `out` must not store.
+ * Hooks: in a matvec with NORM every block computes the prologue of its tokens, hook `in` perhaps twice: hooks `in` and `out` must not store.
  *        rows: in once an element, then out. PAIR: only `pair` is used, else only `epilogue`. Without NORM in and out are not used. */
 #ifndef CCC_GEOMETRY_H
 #define CCC_GEOMETRY_H
@@ -52,7 +52,9 @@ static inline int ccc_matvec_scratch_B(int tok, int norm, int pair, ccc_matvec_s
     int sums = norm ? tok * s.warps * 32 * 4 : 0, parts = s.split > 1 ? s.warps * tok * s.rows * (pair + 1) * 4 : 0;
     return ((sums > parts ? sums : parts) + 127) / 128 * 128;
 }
-/* K of bf16; of an FP8 variant, whose rows are half as long, give K / 2, here and to ccc_matvec_pick_fp8 */
+/* K of bf16; of an FP8 variant, whose rows are half as long, give K / 2, here and to ccc_matvec_pick_fp8. WHOLE: for one token, where the first loads are all
+ * there are of a row; 0 is right everywhere */
+static inline int ccc_matvec_whole(int K, ccc_matvec_shape s) { return K <= s.loads * s.split * 256; }
 static inline int ccc_matvec_shared_B(int K, int tok, int norm, int pair, ccc_matvec_shape s) /* at most CCC_SHARED_MOST, or do not use NORM */
 {
     return ccc_matvec_scratch_B(tok, norm, pair, s) + (norm ? tok * K * 2 : 0);

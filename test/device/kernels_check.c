@@ -387,6 +387,7 @@ static void check_matvec(sample *s)
         for (int T = 1; T <= spec(s, "TOK"); T += T < spec(s, "TOK") - 1 && spec(s, "TOK") > 2 ? spec(s, "TOK") - 2 : 1) {
             int N = shape[i][0], K = is_fp8(s) ? (shape[i][1] + 15) / 16 * 16 : shape[i][1];
             if (spec(s, "NORM") && (K > LD || ccc_matvec_shared_B(is_fp8(s) ? K / 2 : K, spec(s, "TOK"), 1, spec(s, "PAIR"), sh) > CCC_SHARED_MOST)) continue;
+            if (spec(s, "WHOLE") && !ccc_matvec_whole(is_fp8(s) ? K / 2 : K, sh)) continue;
             check_product(s, T, N, K, &sc);
         }
     report(s, &sc, bound(s));

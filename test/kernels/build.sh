@@ -42,7 +42,10 @@ build() {
 # ---- samples: lines of arguments of build, | between them
 emit() { local IFS='|'; echo "$*"; }
 matvec() { # TOK NORM PAIR OUT_F32 ROWS LOADS WARPS SPLIT SET
-    emit "matvec_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8" $9 1 $((32 * $7))
+    emit "matvec_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=0" $9 1 $((32 * $7))
+}
+whole() { # as matvec, for one token whose rows of w are in flight at once
+    emit "matvec_$1_$2_$3_$4_$5_$6_$7_$8_w_s$9" matvec "" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=1" $9 1 $((32 * $7))
 }
 gemm() { # BN PAIR OUT_F32 SET
     emit "gemm_$1_$2_$3_s$4" gemm "-DBN=$1 -DPAIR=$2" "OUT_F32=$3" $4 8 384 1
@@ -51,7 +54,10 @@ gemm_t() { # BN PAIR OUT_F32 COLS SPLIT BLOCKS SET
     emit "gemmt_$1_$2_$3_$4_$5_$6_s$7" gemm "-DSWAP=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3 COLS=$4 SPLIT=$5 BLOCKS=$6" $7 1 $((128 * (($4 + 63) / 64) + 32)) 1
 }
 matvec8() { # the same of FP8
-    emit "matvec8_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "-DFP8=1" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8" $9 1 $((32 * $7))
+    emit "matvec8_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "-DFP8=1" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=0" $9 1 $((32 * $7))
+}
+whole8() {
+    emit "matvec8_$1_$2_$3_$4_$5_$6_$7_$8_w_s$9" matvec "-DFP8=1" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=1" $9 1 $((32 * $7))
 }
 gemm8() {
     emit "gemm8_$1_$2_$3_s$4" gemm "-DFP8=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3" $4 8 384 1
@@ -84,6 +90,11 @@ samples() {
     for tok in 2 4 8; do matvec $tok 0 0 0 2 4 8 1 0; matvec $tok 0 1 0 2 4 8 1 0; done
     matvec 1 0 1 0 1 4 4 1 0; matvec 1 0 0 0 2 8 4 1 0
     matvec 1 1 1 0 2 3 4 1 1; matvec 1 0 0 0 1 2 8 8 1; matvec 1 0 1 0 1 1 8 8 0; matvec 1 0 0 0 1 2 8 4 0; matvec 1 1 0 1 4 3 4 1 1
+    for set in 0 1; do
+        whole 1 1 0 0 2 3 4 1 $set; whole 1 1 1 0 1 3 8 1 $set; whole 1 1 0 0 2 2 8 2 $set; whole 1 1 1 0 2 2 8 4 $set; whole 1 1 0 1 4 3 4 1 $set
+        whole 1 0 0 0 1 3 4 1 $set; whole 1 0 0 0 2 1 16 8 $set; whole 1 0 1 0 2 2 8 8 $set
+        whole8 1 0 0 0 1 4 8 2 $set; whole8 1 1 1 2 1 4 8 2 $set
+    done
     emit rows_256_4096_2_s1 rows "" "NT=256 COLS=4096 OUT_F32=2" 1 8 256
     for b in 256 224; do gemm8 $b 0 0 0; gemm8 $b 0 2 1; gemm8 $b 1 2 1; done
     for b in 8 16 32 64 128; do

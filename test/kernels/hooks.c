@@ -81,12 +81,35 @@ BODY vf ccc_hook_body(i32 row, i32 col, const aux_t *aux)
 }
 #endif
 
-/* what they read, on its way to L2 */
+/* what they read: on its way to L2, or loaded ahead of them */
 BODY void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; }
+BODY void ccc_hook_pair_take_weights(vf *t, i32 row, i32 col, const aux_t *aux) { (void)t, (void)row, (void)col, (void)aux; }
+BODY void ccc_hook_pair_take_others(vf *t, i32 row, i32 col, const aux_t *aux) { (void)t, (void)row, (void)col, (void)aux; }
+BODY vf ccc_hook_pair_taken(vf v, vf v2, const vf *t, i32 row, i32 col, const aux_t *aux) { return (void)t, ccc_hook_pair(v, v2, row, col, aux); }
+BODY void ccc_hook_epilogue_take_weights(vf *t, i32 row, i32 col, const aux_t *aux) { (void)t, (void)row, (void)col, (void)aux; }
+BODY void ccc_hook_out_take_others(vf8 *t, i32 row, i32 col, const aux_t *aux) { (void)t, (void)row, (void)col, (void)aux; }
 #if SET != 1
 BODY void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; }
-BODY void ccc_hook_epilogue_others(i32 row, i32 col, const aux_t *aux) { (void)row, (void)col, (void)aux; }
+BODY void ccc_hook_out_take_weights(vf8 *t, i32 row, i32 col, const aux_t *aux) { (void)t, (void)row, (void)col, (void)aux; }
+BODY vf8 ccc_hook_out_taken(vf8 v, const vf8 *t, i32 row, i32 col, const aux_t *aux) { return (void)t, ccc_hook_out(v, row, col, aux); }
+BODY void ccc_hook_epilogue_take_others(vf *t, i32 row, i32 col, const aux_t *aux) { (void)t, (void)row, (void)col, (void)aux; }
+BODY vf ccc_hook_epilogue_taken(vf v, const vf *t, i32 row, i32 col, const aux_t *aux) { return (void)t, ccc_hook_epilogue(v, row, col, aux); }
 #else
 BODY void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux) { (void)row, ccc_prefetch_bf16(aux->p[1], col); }
-BODY void ccc_hook_epilogue_others(i32 row, i32 col, const aux_t *aux) { ccc_prefetch_bf16(aux->p[0], (i64)row * LD + col); }
+BODY void ccc_hook_out_take_weights(vf8 *t, i32 row, i32 col, const aux_t *aux) { (void)row, t[0] = ccc_ldc8_bf16(aux->p[1], col); }
+BODY vf8 ccc_hook_out_taken(vf8 v, const vf8 *t, i32 row, i32 col, const aux_t *aux)
+{
+    (void)row, (void)col, (void)aux;
+    vf8 y = v, w = t[0];
+    UNROLL for (i32 i = 0; i < 8; i++) y[i] = ccc_cast_bf16(ccc_elt_mul(ccc_cast_bf16(v[i]), w[i]));
+    return y;
+}
+BODY void ccc_hook_epilogue_take_others(vf *t, i32 row, i32 col, const aux_t *aux) { t[0] = LOAD(0); }
+BODY vf ccc_hook_epilogue_taken(vf v, const vf *t, i32 row, i32 col, const aux_t *aux)
+{
+    vf y = v, r = t[0];
+    CAT(CAT(ccc_st, WIDTH), _f32)(aux->p[2], (i64)row * LD + col, v);
+    EACH(y, ccc_cast_bf16(ccc_elt_add(ccc_cast_bf16(AT(v)), AT(r))));
+    return y;
+}
 #endif

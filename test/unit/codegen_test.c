@@ -166,8 +166,8 @@ Test(codegen, wrong_hooks_are_refused)
     refused_hook((ccc_hook_ins){.kind = CCC_HOOK_CAST, .dtype = CCC_I4, .a = 0}, "ccc_cast_i4");
 }
 
-/* A norm's weights are asked for before the wait for the kernel in front, other operands never are. */
-Test(codegen, weights_are_fetched_ahead_of_the_wait)
+/* A norm's weights are loaded before the wait for the kernel in front, and not again; other operands never are. */
+Test(codegen, weights_are_loaded_ahead_of_the_wait)
 {
     for (int constant = 0; constant < 2; constant++) {
         request q;
@@ -181,9 +181,10 @@ Test(codegen, weights_are_fetched_ahead_of_the_wait)
         add_ins(h, (ccc_hook_ins){.kind = CCC_HOOK_ELT, .op = CCC_OP_mul, .a = 0, .b = 1});
         add_ins(h, (ccc_hook_ins){.kind = CCC_HOOK_CAST, .dtype = CCC_BF16, .a = 2});
         cr_assert_eq(ccc_codegen_kernel(cg, &q.req, &k, &err), CCC_OK, "%s", err.msg);
-        const char *fetch = strstr(k.ptx, "prefetch.global.L2"), *wait = strstr(k.ptx, "griddepcontrol.wait");
+        const char *load = strstr(k.ptx, "ld.global.nc"), *wait = strstr(k.ptx, "griddepcontrol.wait");
         cr_assert_not_null(wait);
-        cr_expect(constant ? fetch && fetch < wait : !fetch);
+        cr_expect(constant ? load && load < wait : !load);
+        cr_expect_null(strstr(wait, "ld.global.nc"));
         cr_expect(k.waits);
         ccc_kernel_release(&k);
     }

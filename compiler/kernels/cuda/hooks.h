@@ -6,9 +6,12 @@
  *     vfW ccc_hook_pair(vfW v, vfW v2, i32 row, i32 col, const aux_t *aux)
  *     vf8 ccc_hook_body(i32 row, i32 col, const aux_t *aux)
  *     vf2 ccc_hook_NAME_tail(vf2 v, ..)                                    the same body at another width, where a template has use for two
- *     void ccc_hook_NAME_weights(i32 row, i32 col, const aux_t *aux)      brings what hook NAME will read there of weights to L2: for the time
+ *     void ccc_hook_NAME_weights(i32 row, i32 col, const aux_t *aux)      brings what hook NAME will read there of weights to L2
+ *     void ccc_hook_NAME_take_weights(vfW *taken, i32 row, i32 col, const aux_t *aux)  loads what NAME will read there of weights: for the time
  *                                                                         before the grid wait, as memory is a microsecond away
- *     void ccc_hook_NAME_others(i32 row, i32 col, const aux_t *aux)       the same for all else: behind the grid wait
+ *     void ccc_hook_NAME_take_others(vfW *taken, ..)                      the same for all else, early behind the grid wait: even L2 is half a
+ *                                                                         microsecond away
+ *     vfW ccc_hook_NAME_taken(vfW v, [vfW v2,] const vfW *taken, i32 row, ..)  NAME itself, its loads taken from there (CCC_MAX_TAKEN of them)
  * col is the column of the first element, a multiple of W. aux points into the kernel's parameter struct: after inlining its members are
  * plain ld.param loads. A hook is called once for each element that exists and never for one that does not, so it may store.
  *

@@ -4,7 +4,10 @@
  *
  * With NORM each block makes the rms_norm of its tokens itself, into shared memory: a few microseconds of a separate kernel become some
  * hundred cycles under loads that are in flight anyway. With SPLIT > 1 that many warps share the K of their columns; their sums are added
- * in a fixed tree. The order of every sum depends on the SPEC constants alone.
+ * in a fixed tree. The order of every sum depends on the SPEC constants alone. WHOLE: the first loads are all there are of a row.
+ *
+ * Behind the wait the latency of each load that waits for another is what a short kernel lasts, so there is one such step, for x: all that
+ * hooks read is in registers by then, or on its way beside x.
  *
  * FP8: w and x are e4m3 (with NORM the prologue ends in it), 16 of them in a load. Two e4m3 are widened to f16 by one instruction and on to
  * f32, both exact, and the products are added as those of bf16 are: f32, in increasing k. Products in f16 would overflow (448 * 448). */
@@ -23,14 +26,26 @@ SPEC(i32, ccc_ROWS);
 SPEC(i32, ccc_LOADS);
 SPEC(i32, ccc_WARPS);
 SPEC(i32, ccc_SPLIT);
+SPEC(i32, ccc_WHOLE);
 HOOK vf8 ccc_hook_in(vf8 v, i32 row, i32 col, const aux_t *aux);
 HOOK vf8 ccc_hook_out(vf8 v, i32 row, i32 col, const aux_t *aux);
-HOOK float ccc_hook_epilogue(float v, i32 row, i32 col, const aux_t *aux);
-HOOK float ccc_hook_pair(float v, float v2, i32 row, i32 col, const aux_t *aux);
 HOOK void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux);
 HOOK void ccc_hook_out_weights(i32 row, i32 col, const aux_t *aux);
-HOOK void ccc_hook_epilogue_others(i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_out_take_weights(vf8 *taken, i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_out_take_others(vf8 *taken, i32 row, i32 col, const aux_t *aux);
+HOOK vf8 ccc_hook_out_taken(vf8 v, const vf8 *taken, i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_epilogue_take_weights(float *taken, i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_epilogue_take_others(float *taken, i32 row, i32 col, const aux_t *aux);
+HOOK float ccc_hook_epilogue_taken(float v, const float *taken, i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_pair_take_weights(float *taken, i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_pair_take_others(float *taken, i32 row, i32 col, const aux_t *aux);
+HOOK float ccc_hook_pair_taken(float v, float v2, const float *taken, i32 row, i32 col, const aux_t *aux);
 
+#if FP8
+typedef u8 elem;
+#else
+typedef u16 elem;
+#endif
 enum { PER = FP8 ? 16 : 8 }; /* elements of w and x in 16 bytes */
 enum { LINE = 32 /* elements of 4 bytes in 128 */, MAX_TOK = 8, MAX_LOADS = 16, MAX_STREAMS = 8, MAX_SUMS = 32, MAX_SPLIT = 16 };
 #define STREAMS (ccc_ROWS * (ccc_PAIR + 1))  /* rows of w of a warp */
@@ -77,6 +92,53 @@ INLINE void norm_tokens(const matvec_args *a)
     cta_sync();
 }
 
+/* ---- one token: nothing but latency counts. What hooks read of weights is in registers before the wait, and x comes once. */
+enum { KEEP = 2, ROW_LANES = 512 };
+typedef struct { vf8 x[KEEP], taken[KEEP][CCC_MAX_TAKEN]; } kept; /* of a thread's first vectors */
+
+INLINE vf8 norm_in(const matvec_args *a, i32 col) { return ccc_hook_in(bf16x8_f32(ld16(a->x + col)), 0, col, &a->aux); }
+INLINE void norm_put(i32 col, vf8 y)
+{
+#if FP8
+    sts8(X_AT + (u32)col, f32x8_e4m3(y));
+#else
+    sts16(X_AT + (u32)col * 2, f32x8_bf16(y));
+#endif
+}
+INLINE void norm_weights(kept *r, const matvec_args *a)
+{
+    UNROLL for (i32 i = 0; i < KEEP; i++) {
+        i32 col = (i * NT + tid()) * 8;
+        if (col < a->K) ccc_hook_out_take_weights(r->taken[i], 0, col, &a->aux);
+    }
+    for (i32 col = (KEEP * NT + tid()) * 8; col < a->K; col += NT * 8) ccc_hook_out_weights(0, col, &a->aux);
+}
+INLINE void norm_token(kept *r, const matvec_args *a)
+{
+    rowsum s = rowsum_zero();
+    UNROLL for (i32 i = 0; i < KEEP; i++) {
+        i32 col = (i * NT + tid()) * 8;
+        if (col >= a->K) continue;
+        ccc_hook_out_take_others(r->taken[i], 0, col, &a->aux);
+        r->x[i] = norm_in(a, col);
+        rowsum_squares(&s, i % (ROW_LANES / NT), r->x[i]);
+    }
+    for (i32 first = a->K > KEEP * NT * 8 ? 0 : a->K; first < a->K; first += ROW_LANES * 8)
+        UNROLL for (i32 m = 0; m < ROWSUM_LANES; m++) {
+            i32 col = first + (m * NT + tid()) * 8;
+            if (m * NT < ROW_LANES && col >= KEEP * NT * 8 && col < a->K) rowsum_squares(&s, m, norm_in(a, col));
+        }
+    rowsum_put(&s, NT, saddr(smem));
+    cta_sync();
+    float scale = rms_scale(rowsum_get(NT, saddr(smem)), a->K, a->eps);
+    UNROLL for (i32 i = 0; i < KEEP; i++) {
+        i32 col = (i * NT + tid()) * 8;
+        if (col < a->K) norm_put(col, ccc_hook_out_taken(r->x[i] * scale, r->taken[i], 0, col, &a->aux));
+    }
+    for (i32 col = (KEEP * NT + tid()) * 8; col < a->K; col += NT * 8) norm_put(col, ccc_hook_out(norm_in(a, col) * scale, 0, col, &a->aux));
+    cta_sync();
+}
+
 /* ---- sums over the lanes of a warp: at each distance half of the sums go to the other half of the lanes, so SUMS sums cost about SUMS
  * shuffles, and lane l ends with sum l / (32 / SUMS). The tree of each sum is that of warp_sum. */
 INLINE float reduce(float *v)
@@ -93,39 +155,59 @@ INLINE float reduce(float *v)
     return v[0];
 }
 
-INLINE void store(const matvec_args *a, float v, float v2, i32 out, i32 col0)
+/* ---- the output that this thread stores, if there is one for it, and what the epilogue reads there: half a microsecond away, in L2 */
+typedef struct { i32 on, row, col; float taken[CCC_MAX_TAKEN]; } output;
+INLINE output output_of(const matvec_args *a)
 {
-    i32 row = out % ccc_TOK, col = col0 + out / ccc_TOK;
-    if (row >= a->T || col >= a->N) return;
-    float y = ccc_PAIR ? ccc_hook_pair(v, v2, row, col, &a->aux) : ccc_hook_epilogue(v, row, col, &a->aux);
-    i64 at = (i64)row * a->y_ld + col;
+    output o;
+    i32 out = ccc_SPLIT > 1 ? tid() % OUTPUTS : lane() / (32 / SUMS), group = ccc_SPLIT > 1 ? tid() / OUTPUTS : tid() / 32;
+    o.row = out % ccc_TOK;
+    o.col = (cta() * GROUPS + group) * ccc_ROWS + out / ccc_TOK;
+    o.on = (ccc_SPLIT > 1 ? group < GROUPS : lane() % (32 / SUMS) == 0 && out < OUTPUTS) && o.row < a->T && o.col < a->N;
+    return o;
+}
+INLINE void take_weights(output *o, const matvec_args *a)
+{
+    if (!o->on) return;
+    if (ccc_PAIR) ccc_hook_pair_take_weights(o->taken, o->row, o->col, &a->aux);
+    else ccc_hook_epilogue_take_weights(o->taken, o->row, o->col, &a->aux);
+}
+INLINE void take_others(output *o, const matvec_args *a)
+{
+    if (!o->on) return;
+    if (ccc_PAIR) ccc_hook_pair_take_others(o->taken, o->row, o->col, &a->aux);
+    else ccc_hook_epilogue_take_others(o->taken, o->row, o->col, &a->aux);
+}
+INLINE void store(const matvec_args *a, const output *o, float v, float v2)
+{
+    if (!o->on) return;
+    float y = ccc_PAIR ? ccc_hook_pair_taken(v, v2, o->taken, o->row, o->col, &a->aux) : ccc_hook_epilogue_taken(v, o->taken, o->row, o->col, &a->aux);
+    i64 at = (i64)o->row * a->y_ld + o->col;
     OUT_STORE(1, a->y, at, y);
 }
 
-/* sums of the SPLIT warps of a group, then the epilogue */
-INLINE void finish_split(const matvec_args *a, float sum)
+/* sums of the SPLIT warps of a group, then the epilogue: a thread has at most one output, as ROWS * TOK <= 32 */
+INLINE void finish_split(const matvec_args *a, const output *o, float sum)
 {
     u32 parts = saddr(smem), mine = parts + (u32)(tid() / 32 * SUMS) * 4;
     if (lane() % (32 / SUMS) == 0) sts4_f(mine + (u32)(lane() / (32 / SUMS)) * 4, sum);
     cta_sync();
-    for (i32 i = tid(); i < GROUPS * OUTPUTS; i += NT) {
-        i32 group = i / OUTPUTS, out = i % OUTPUTS;
-        float v[2][MAX_SPLIT];
-        UNROLL for (i32 h = 0; h <= ccc_PAIR; h++) {
-            UNROLL for (i32 s = 0; s < MAX_SPLIT; s++)
-                if (s < ccc_SPLIT) v[h][s] = lds4_f(parts + (u32)((group * ccc_SPLIT + s) * SUMS + h * OUTPUTS + out) * 4);
-            UNROLL for (i32 d = MAX_SPLIT / 2; d; d >>= 1)
-                UNROLL for (i32 s = 0; s < d; s++)
-                    if (d < ccc_SPLIT) v[h][s] += v[h][s + d];
-        }
-        store(a, v[0][0], ccc_PAIR ? v[1][0] : 0, out, (cta() * GROUPS + group) * ccc_ROWS);
+    if (tid() >= GROUPS * OUTPUTS) return;
+    i32 group = tid() / OUTPUTS, out = tid() % OUTPUTS;
+    float v[2][MAX_SPLIT];
+    UNROLL for (i32 h = 0; h <= ccc_PAIR; h++) {
+        UNROLL for (i32 s = 0; s < MAX_SPLIT; s++)
+            if (s < ccc_SPLIT) v[h][s] = lds4_f(parts + (u32)((group * ccc_SPLIT + s) * SUMS + h * OUTPUTS + out) * 4);
+        UNROLL for (i32 d = MAX_SPLIT / 2; d; d >>= 1)
+            UNROLL for (i32 s = 0; s < d; s++)
+                if (d < ccc_SPLIT) v[h][s] += v[h][s + d];
     }
+    store(a, o, v[0][0], ccc_PAIR ? v[1][0] : 0);
 }
 
 /* 16 bytes of a row of w times as many of x. Widening e4m3 takes instructions, so x is widened once for all rows; bf16 costs nothing to widen,
  * and registers that hold it are half as many. */
 #if FP8
-typedef u8 elem;
 typedef struct { float v[PER]; } operand;
 INLINE operand operand_of(vu4 u)
 {
@@ -143,7 +225,6 @@ INLINE float dot(vu4 w, operand x, float s)
     return s;
 }
 #else
-typedef u16 elem;
 typedef vu4 operand;
 INLINE operand operand_of(vu4 u) { return u; }
 INLINE float dot(vu4 w, operand x, float s)
@@ -173,30 +254,32 @@ KERNEL ccc_kernel(matvec_args a)
     } while (0)
     UNROLL for (i32 p = 0; p < MAX_LOADS; p++)
         if (p < ccc_LOADS) FETCH(p, p);
+    output out = output_of(&a);
+    kept row; /* of one token */
+    take_weights(&out, &a);
+    if (ccc_NORM && ccc_TOK == 1) norm_weights(&row, &a);
     for (i32 col = tid() * LINE; ccc_NORM && col < a.K; col += NT * LINE) {
         ccc_hook_in_weights(0, col, &a.aux);
-        ccc_hook_out_weights(0, col, &a.aux);
+        if (ccc_TOK > 1) ccc_hook_out_weights(0, col, &a.aux);
     }
     grid_wait();
-    if (!ccc_PAIR && lane() < OUTPUTS && part == 0) { /* the residual is back in memory by now */
-        i32 row = lane() % ccc_TOK, col = col0 + lane() / ccc_TOK;
-        if (row < a.T && col < a.N) ccc_hook_epilogue_others(row, col, &a.aux);
-    }
-    if (ccc_NORM) norm_tokens(&a);
+    take_others(&out, &a);
+    if (ccc_NORM && ccc_TOK > 1) norm_tokens(&a);
+    else if (ccc_NORM) norm_token(&row, &a);
 
     const elem GLOBAL *x[MAX_TOK];
     UNROLL for (i32 t = 0; t < MAX_TOK; t++)
         if (t < ccc_TOK) x[t] = (const elem GLOBAL *)a.x + (i64)imin(t, a.T - 1) * a.x_ld;
     float sum[MAX_STREAMS * MAX_TOK];
     UNROLL for (i32 i = 0; i < MAX_SUMS; i++) sum[i] = 0;
-    NO_UNROLL for (i32 step = 0; step < steps; step += ccc_LOADS)
+    NO_UNROLL for (i32 step = 0; step < (ccc_WHOLE ? 1 : steps); step += ccc_LOADS)
         UNROLL for (i32 p = 0; p < MAX_LOADS; p++) {
             if (p >= ccc_LOADS) break;
             i32 k = imin((step + p) * (32 * ccc_SPLIT) + at, vecs - 1); /* past the end the weights are zeros */
             vu4 cur[MAX_STREAMS];
             UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
                 if (r < STREAMS) cur[r] = ring[p][r];
-            FETCH(p, step + ccc_LOADS + p); /* no branch: it would let the arithmetic sink behind all loads */
+            if (!ccc_WHOLE) FETCH(p, step + ccc_LOADS + p); /* no branch: it would let the arithmetic sink behind all loads */
             UNROLL for (i32 t = 0; t < MAX_TOK; t++) {
                 if (t >= ccc_TOK) break;
                 operand v = operand_of(ccc_NORM ? lds16(X_AT + (u32)(t * a.K + k * PER) * (u32)sizeof(elem)) : ld16(x[t] + k * PER));
@@ -206,11 +289,6 @@ KERNEL ccc_kernel(matvec_args a)
         }
 
     float s = reduce(sum);
-    if (ccc_SPLIT > 1) {
-        finish_split(&a, s);
-    } else {
-        float other = ccc_PAIR ? shfl_xor(s, 16) : 0;
-        i32 out = lane() / (32 / SUMS);
-        if (lane() % (32 / SUMS) == 0 && out < OUTPUTS) store(&a, s, other, out, col0);
-    }
+    if (ccc_SPLIT > 1) finish_split(&a, &out, s);
+    else store(&a, &out, s, ccc_PAIR ? shfl_xor(s, 16) : 0);
 }
