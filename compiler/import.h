@@ -70,7 +70,6 @@ struct importer {
     int64_t max_model_len;
     ccc_layout layout;              /* of the KV cache */
     ccc_dtype kv_dtype;             /* bf16 or e4m3 */
-    bool kv_scales_found;           /* in the files, of any layer */
     ccc_status st; ccc_err *err;
 };
 typedef struct { /* a tensor of an architecture: '#' in a name is the layer's number */

@@ -42,8 +42,9 @@ ccc_status import_kv_facts(importer *im)
 {
     if (im->kv_dtype == CCC_BF16) return CCC_OK;
     CCC_TRY(ccc_graph_set_fact(im->g, "kv_cache_dtype", "fp8_e4m3", im->err));
-    return ccc_graph_set_fact(im->g, "kv_cache_scales", im->kv_scales_found ? "checkpoint" : "default",
-                              im->err);
+    cccrt_fact scales = {.key = "kv_cache_scales", .value = "default"};
+    if (im->source) CCC_TRY(cccrt_source_kv_scales(im->source, &scales, im->err));
+    return ccc_graph_set_fact(im->g, scales.key, scales.value, im->err);
 }
 
 ccc_val import_kv_cache(importer *im, int64_t layer)
@@ -69,7 +70,6 @@ static ccc_status read_scale(importer *im, const char *const *names, int64_t lay
         t = cccrt_source_find(im->source, name);
     }
     if (!t) return CCC_OK;
-    im->used[t - cccrt_source_get(im->source, 0)] = true;
     bool scalar = t->dtype == CCC_F32 || t->dtype == CCC_BF16 || t->dtype == CCC_F16;
     for (unsigned i = 0; i < t->rank; i++) scalar = scalar && t->dim[i] == 1;
     if (!scalar)
@@ -97,7 +97,6 @@ import_kv_scale import_kv_scales(importer *im, int64_t layer)
     if (im->st != CCC_OK || im->kv_dtype != CCC_E4M3) return (import_kv_scale){1, 1};
     if (k && !v) s.v = s.k;
     if (v && !k) s.k = s.v;
-    im->kv_scales_found = im->kv_scales_found || k || v;
     return s;
 }
 

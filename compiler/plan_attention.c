@@ -202,7 +202,7 @@ static ccc_status newest_params(plan_builder *b, const ccc_group_info *u, const 
 {
     typedef attention_rope_args A;
     const ccc_val slots = b->g->node[u->kv_write].in[3], positions = f->own.rope->in[2];
-    if (!f->decode || ccc_type_last(type_of(b, f->own.rope->in[1])) != f->d)
+    if (!f->decode || f->own.rows_fp8 || ccc_type_last(type_of(b, f->own.rope->in[1])) != f->d)
         return ccc_fail(err, CCC_E_UNSUPPORTED, "no kernel of this target makes rotation, cache write and attention of these heads in one");
     CCC_TRY(need_input(b, slots, "slots", err));
     CCC_TRY(need_input(b, positions, "positions", err));
@@ -213,6 +213,8 @@ static ccc_status newest_params(plan_builder *b, const ccc_group_info *u, const 
     pb_value(b, offsetof(A, n.positions), positions, 0);
     pb_value(b, offsetof(A, n.slots), slots, 0);
     PB_I32(b, A, n.table_rows, ccc_dim_max(b->g, type_of(b, f->own.rope->in[1])->dim[0]));
+    PB_F32(b, A, n.k_times, (double)f->own.k_times);
+    PB_F32(b, A, n.v_times, (double)f->own.v_times);
     return CCC_OK;
 }
 
@@ -232,6 +234,13 @@ static uint32_t decode_grid(plan_builder *b, const ccc_decode_form *f)
     return px_op(b, CCART_X_MAX, px_const(b, f->cluster), whole);
 }
 
+static const char *template_of(const attention_facts *f)
+{
+    if (f->rope) return f->fp8 ? "attn_decode_rope_fp8" : "attn_decode_rope";
+    if (f->decode) return f->fp8 ? "attn_decode_fp8" : "attn_decode";
+    return f->fp8 ? "attention_fp8" : "attention";
+}
+
 ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err)
 {
     attention_facts f = { 0 };
@@ -240,8 +249,7 @@ ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err
     CCC_TRY(look_attention(b, u, &f, err));
     int g = (int)(f.hq / f.hkv), d = (int)f.d;
     if (f.decode) form = decode_form(b, &b->g->node[u->anchor], &f);
-    plan_kernel k = new_kernel(b, f.rope ? "attn_decode_rope" : f.decode ? "attn_decode" : f.fp8 ? "attention_fp8" : "attention",
-                               f.decode ? 32 * (unsigned)form.warps : CCC_ATTN_THREADS, f.rope ? sizeof(attention_rope_args) : sizeof(attention_args));
+    plan_kernel k = new_kernel(b, template_of(&f), f.decode ? 32 * (unsigned)form.warps : CCC_ATTN_THREADS, f.rope ? sizeof(attention_rope_args) : sizeof(attention_args));
     const ccc_spec spec[] = { { "HQ", f.hq }, { "HKV", f.hkv }, { "D", f.d }, { "BLOCK", f.block }, { "OUT_F32", out_kind(b, u->result[0]) } };
     for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
     if (f.decode) {

@@ -97,7 +97,7 @@ bool schedule_decode_attention(const ccc_target *t, const ccc_config *c, const c
     int64_t hkv = ccc_dim_max(g, cache->dim[0]), d = ccc_type_last(cache), q = ccc_type_last(&g->value[n->in[0]].type);
     if (t->kind != CCC_TARGET_CUDA || mode != CCART_MODE_DECODE || c->batch_invariant) return false;
     if (ccc_def(g, n->in[2])->op != CCC_OP_input || ccc_def(g, n->in[3])->op != CCC_OP_input) return false; /* read before the kernels in front have ended */
-    return cache->layout == CCC_LAYOUT_CCC && cache->dtype == CCC_BF16 && d > 0 && q > 0 && ccc_decode_ok((int)(q / d), (int)hkv, (int)d);
+    return cache->layout == CCC_LAYOUT_CCC && (cache->dtype == CCC_BF16 || cache->dtype == CCC_E4M3) && d > 0 && q > 0 && ccc_decode_ok((int)(q / d), (int)hkv, (int)d);
 }
 
 /* every attention of the graph */

@@ -7,6 +7,8 @@
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 typedef struct {
     double theta, eps, factor, low, high, original;
@@ -209,6 +211,23 @@ static ccc_status file_facts(const char *path, cccrt_fact *facts, uint32_t *n, c
                                 err);
     cccrt_source_drop_files(&one);
     return st;
+}
+
+ccc_status cccrt_source_kv_scales(const cccrt_source *s, cccrt_fact *out, ccc_err *err)
+{
+    const cccrt_source_tensor *t;
+    uint64_t sum = 0, n = 0;
+    for (uint32_t i = 0; (t = cccrt_source_get(s, i)); i++) {
+        unsigned char value[8] = {0};
+        if (!cccrt_source_is_kv_scale(t->name)) continue;
+        CCC_TRY(cccrt_source_read(s, t, 0, t->size_B < sizeof value ? t->size_B : sizeof value, value, err));
+        sum += XXH64(value, sizeof value, XXH64(t->name, strlen(t->name), t->dtype)); /* in any order */
+        n++;
+    }
+    out->key = "kv_cache_scales";
+    if (n) snprintf(out->value, sizeof out->value, "%016llx", (unsigned long long)sum);
+    else snprintf(out->value, sizeof out->value, "default");
+    return CCC_OK;
 }
 
 ccc_status cccrt_source_facts(const cccrt_source *s, cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n,

@@ -327,16 +327,29 @@ const cccrt_source_tensor *cccrt_source_find(const cccrt_source *s, const char *
     return NULL;
 }
 
-bool cccrt_source_ignorable(const char *name)
+static bool ends_with(const char *name, const char *const *tails, size_t n_tails)
 {
-    static const char *const tails[] = {".rotary_emb.inv_freq", ".rotary_emb.cos_cached",
-                                        ".rotary_emb.sin_cached"};
     size_t n = strlen(name);
-    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+    for (size_t i = 0; i < n_tails; i++) {
         size_t tail = strlen(tails[i]);
         if (n >= tail && strcmp(name + n - tail, tails[i]) == 0) return true;
     }
     return false;
+}
+
+bool cccrt_source_is_kv_scale(const char *name)
+{
+    static const char *const tails[] = {".self_attn.k_proj.k_scale", ".self_attn.attn.k_scale",
+                                        ".self_attn.k_scale",        ".self_attn.v_proj.v_scale",
+                                        ".self_attn.attn.v_scale",   ".self_attn.v_scale"};
+    return ends_with(name, tails, sizeof tails / sizeof *tails);
+}
+
+bool cccrt_source_ignorable(const char *name)
+{
+    static const char *const tails[] = {".rotary_emb.inv_freq", ".rotary_emb.cos_cached",
+                                        ".rotary_emb.sin_cached"};
+    return ends_with(name, tails, sizeof tails / sizeof *tails) || cccrt_source_is_kv_scale(name);
 }
 
 ccc_status cccrt_source_read(const cccrt_source *s, const cccrt_source_tensor *t, uint64_t offset_B,

@@ -39,6 +39,7 @@ const cccrt_source_tensor *cccrt_source_get(const cccrt_source *s, uint32_t i); 
 const cccrt_source_tensor *cccrt_source_find(const cccrt_source *s, const char *name);    /* NULL: none */
 /* Tensors that checkpoints carry and no model reads (buffers such as rotary_emb.inv_freq): neither missing nor too many. */
 bool cccrt_source_ignorable(const char *name);
+bool cccrt_source_is_kv_scale(const char *name);                 /* of K or V of a layer: a constant of the graph that an importer makes; ignorable */
 uint32_t cccrt_source_files(const cccrt_source *s);
 const char *cccrt_source_path(const cccrt_source *s, uint32_t file);
 int cccrt_source_fd(const cccrt_source *s, uint32_t file);       /* borrowed: for pread and posix_fadvise alone */
@@ -64,6 +65,8 @@ typedef struct { const char *key; char value[48]; } cccrt_fact; /* key: a litera
  * rope_original_max_position, rms_norm_eps, heads, kv_heads, head_size, hidden_act, tie_word_embeddings; what does not apply is left out.
  * Numbers are rounded to f32 (GGUF keeps no more) and printed as the shortest text that reads back as the same f32.
  * An artifact's facts and these must agree in every key that both have. CCC_E_PARSE: a config.json that cannot be read. */
+/* One fact more, "kv_cache_scales": "default" where the source has none, else a hash of their names and values. */
+ccc_status cccrt_source_kv_scales(const cccrt_source *s, cccrt_fact *out, ccc_err *err);
 ccc_status cccrt_source_facts(const cccrt_source *s, cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n, ccc_err *err);
 /* The same from the text of a config.json; `file` for messages. */
 ccc_status cccrt_config_facts(const char *text, size_t size_B, const char *file, cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n, ccc_err *err);

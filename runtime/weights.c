@@ -58,6 +58,7 @@ static bool derived(const cccrt_artifact *a, const char *name)
     static const char inv_freq[] = "rotary_emb.inv_freq";
     size_t n = strlen(name), k = sizeof inv_freq - 1;
     if (n >= k && strcmp(name + n - k, inv_freq) == 0) return true;
+    if (cccrt_source_is_kv_scale(name)) return true;
     return strcmp(name, "lm_head.weight") == 0 && strcmp(fact(a, "tie_word_embeddings"), "true") == 0;
 }
 
@@ -77,6 +78,7 @@ static ccc_status places_in_files(rt_attach *a, ccc_err *err)
     uint32_t n;
     CCC_TRY(cccrt_source_open(&a->source, a->args->path, err));
     CCC_TRY(cccrt_source_facts(a->source, facts, &n, err));
+    CCC_TRY(cccrt_source_kv_scales(a->source, &facts[n++], err));
     for (uint32_t i = 0; i < n; i++) {
         const char *want = cccrt_artifact_fact(art, facts[i].key);
         if (want && strcmp(want, facts[i].value) != 0)

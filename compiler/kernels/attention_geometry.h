@@ -8,6 +8,7 @@
  *   ..._fp8      the same                                                            the same              the same
  *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS OUT_F32                                32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
  *   ..._rope     the same                                                            the same              the same
+ *   ..._fp8      the same                                                            the same              the same
  *   argmax                                                                           CCC_ARGMAX_THREADS    ceildiv(cols, CCC_ARGMAX_COLS), rows
  *   load         SRC DST HALF                                                        CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * cols, CCC_LOAD_ELEMS), at most 16 an SM, is good
  *   rope_table                                                                       CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * half, CCC_LOAD_THREADS)
@@ -60,15 +61,15 @@ static inline int ccc_decode_fixed_B(int g, int d, int cluster, int warps) /* al
     int sent = cluster > 1 ? cluster * ccc_decode_part_B(g, d) / 2 : 0;
     return warps * (ccc_decode_slot_B(g, d) + CCC_DECODE_WINDOW * 16 + 2 * 16 + 8 * d) + 16 + (sent + 15) / 16 * 16;
 }
-static inline int ccc_decode_stages(int g, int d, int cluster, int warps) /* of a warp's ring, which must have room for a slot */
+static inline int ccc_decode_stages(int g, int d, int cluster, int warps) /* of a warp's ring, which must have room for a slot. Of e4m3 twice as many, of half the bytes */
 {
     int most = CCC_DECODE_RINGS_B / warps / ccc_decode_stage_B(d);
-    int fit = (CCC_MAX_SHARED - ccc_decode_fixed_B(g, d, cluster, warps)) / (warps * (ccc_decode_stage_B(d) + 8));
+    int fit = (CCC_MAX_SHARED - ccc_decode_fixed_B(g, d, cluster, warps)) / (warps * (ccc_decode_stage_B(d) + 16));
     return fit < most ? fit : most;
 }
 static inline int ccc_decode_shared_B(int g, int d, int cluster, int warps)
 {
-    return ccc_decode_fixed_B(g, d, cluster, warps) + warps * ccc_decode_stages(g, d, cluster, warps) * (ccc_decode_stage_B(d) + 8);
+    return ccc_decode_fixed_B(g, d, cluster, warps) + warps * ccc_decode_stages(g, d, cluster, warps) * (ccc_decode_stage_B(d) + 16);
 }
 enum { CCC_DECODE_COUNT_B = 4 }; /* counters `count`: this x grid, zeroed once */
 /* What suits so many sequences at most, of so many pages. Where clusters of 8 keep less than half of n_sm multiprocessors busy, a row has one;

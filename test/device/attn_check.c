@@ -451,7 +451,7 @@ int main(int argc, char **argv)
     if (strcmp(what, "time") && rope.fn && decode.fn && strstr("chain", only)) { check_chain(rope, decode, CHAIN_MODEL); ran++; }
     if (strcmp(what, "time")) printf("%s: %d kernels checked, %d failures\n", failed || !ran ? "FAIL" : "PASS", ran, failed);
 #ifndef EMULATE
-    if (strcmp(what, "check") && !failed) time_all(dir);
+    if (strcmp(what, "check") && !failed) time_all(dir, only);
 #endif
     return failed || (strcmp(what, "time") && !ran);
 }

@@ -131,9 +131,9 @@ static void check_fused(const char *dir, const char *name, kernel_t fused, model
     char label[100];
     kernel_t rope, decode;
     m.layout = 3;
-    snprintf(label, sizeof label, "rope_3_%d_%d_%d_%d_%d_1010", m.block, m.hq, m.hkv, m.d, m.d);
+    snprintf(label, sizeof label, "%srope_3_%d_%d_%d_%d_%d_1010", m.fp8 ? "fp8_" : "", m.block, m.hq, m.hkv, m.d, m.d);
     rope = load_kernel(dir, label);
-    snprintf(label, sizeof label, "decode%s", strchr(name, '_')); /* of the same clusters */
+    snprintf(label, sizeof label, "%sdecode%s", m.fp8 ? "fp8_" : "", strchr(m.fp8 ? name + 4 : name, '_')); /* of the same clusters */
     decode = load_kernel(dir, label);
     if (!rope.fn || !decode.fn) {
         verdict(false, name, "there is no rope_kv or attn_decode of its shape to compare with");

@@ -1,6 +1,7 @@
 /* Times of attention (decode and prefill), rope_kv, argmax and the streaming read. Graphs of several layers, each with its own region of
  * the cache, so that nothing is found in L2; median of 15 replays. Bytes: K and V of every sequence once. Part of attn_check.c. */
 
+static const char *time_only = ""; /* names that contain this */
 static dptr pool;
 static size_t pool_B;
 static double ceiling;
@@ -8,6 +9,12 @@ static void fill_bf16(dptr p, size_t n) /* random bf16 in -1..1, from a repeated
 {
     static u16 block[1 << 20];
     for (size_t i = 0; i < sizeof block / 2; i++) block[i] = to_bf16(uniform());
+    for (size_t at = 0; at < n; at += sizeof block) dev_set(p + at, block, n - at < sizeof block ? n - at : sizeof block);
+}
+static void fill_e4m3(dptr p, size_t n) /* random e4m3 in -2..2 */
+{
+    static u8 block[1 << 21];
+    for (size_t i = 0; i < sizeof block; i++) block[i] = to_e4m3(uniform() * 2);
     for (size_t at = 0; at < n; at += sizeof block) dev_set(p + at, block, n - at < sizeof block ? n - at : sizeof block);
 }
 static void time_read(kernel_t k)
@@ -33,13 +40,14 @@ static void time_layers(const char *label, kernel_t k, model_t m, int S, const i
         T += q;
         used += n;
         if (n > mb) mb = n;
-        bytes += 4.0 * lens[s] * m.hkv * m.d;
+        bytes += 2.0 * lens[s] * m.hkv * kv_row_B(m);
         flop += 4.0 * m.hq * m.d * (q * (double)(lens[s] - q) + q * (q + 1.0) / 2);
     }
     qs[S] = T;
-    i64 hs = m.layout == 3 ? m.block * m.d * 4 : m.d * 2, ts = m.hkv * m.d * 2, bs = (i64)m.block * m.hkv * m.d * (m.layout == 3 ? 4 : 2), v_B = m.layout == 3 ? 0 : (i64)used * bs;
-    size_t region = (size_t)m.block * m.hkv * m.d * 4 * used, qn = (size_t)T * m.hq * m.d;
-    int layers = (int)(pool_B / region), *table = malloc((size_t)S * mb * 4), *perm = permutation(used), next = 0, shared = decode ? decode_shared(k, m) : ccc_attn_shared_B(m.d);
+    int row = kv_row_B(m);
+    i64 hs = m.layout == 3 ? m.block * row * 2 : row, ts = m.hkv * row, bs = (i64)m.block * m.hkv * row * (m.layout == 3 ? 2 : 1), v_B = m.layout == 3 ? 0 : (i64)used * bs;
+    size_t region = (size_t)m.block * m.hkv * row * 2 * used, qn = (size_t)T * m.hq * m.d;
+    int layers = (int)(pool_B / region), *table = malloc((size_t)S * mb * 4), *perm = permutation(used), next = 0, shared = decode ? decode_shared(k, m) : m.fp8 ? ccc_attn_fp8_shared_B(m.d) : ccc_attn_shared_B(m.d);
     if (layers > 8 + (int)((256u << 20) / region)) layers = 8 + (int)((256u << 20) / region);
     for (int s = 0; s < S; s++) for (int i = 0; i < mb; i++) table[s * mb + i] = i * m.block < lens[s] ? perm[next++] : 0;
     dptr dt = dev_copy(table, (size_t)S * mb * 4), dl = dev_copy(lens, S * 4), dqs = dev_copy(qs, (S + 1) * 4), dq = dev_alloc(qn * 2), dout = dev_alloc(qn * 2), st = dev_zero(16);
@@ -57,9 +65,9 @@ static void time_layers(const char *label, kernel_t k, model_t m, int S, const i
         dptr base = pool + i * region;
         a[i].a = (attention_args){.out = (void *)dout, .q = (void *)dq, .k_cache = (void *)base, .v_cache = (void *)(base + v_B), .table = (void *)dt, .seq_lens = (void *)dl, .query_start = (void *)dqs,
                                 .part = (void *)part, .count = (void *)count, .status = (void *)st, .block_stride = bs, .token_stride = ts, .head_stride = hs, .S = S, .T = T, .max_blocks = mb,
-                                .q_ld = m.hq * m.d, .out_ld = m.hq * m.d, .kv_blocks = used, .scale = 1 / sqrtf(m.d)};
+                                .q_ld = m.hq * m.d, .out_ld = m.hq * m.d, .kv_blocks = used, .scale = 1 / sqrtf(m.d), .v_scale = 1};
         if (fused) /* rows and table: any numbers */
-            a[i].n = (newest_args){.k = a[i].a.q, .v = a[i].a.q, .table = (void *)pool, .positions = (void *)dp, .slots = (void *)ds, .k_ld = m.hq * m.d, .v_ld = m.hq * m.d, .table_rows = 1 << 20};
+            a[i].n = (newest_args){.k_times = 1, .v_times = 1, .k = a[i].a.q, .v = a[i].a.q, .table = (void *)pool, .positions = (void *)dp, .slots = (void *)ds, .k_ld = m.hq * m.d, .v_ld = m.hq * m.d, .table_rows = 1 << 20};
         unsigned grid = decode ? decode_grid(k, m, S) : (unsigned)((T * g + CCC_ATTN_ROWS - 1) / CCC_ATTN_ROWS + S) * (unsigned)m.hkv;
         step[i] = (step_t){k, grid, 1, decode ? decode_threads(k) : CCC_ATTN_THREADS, (unsigned)shared, &a[i]};
     }
@@ -82,9 +90,9 @@ static void time_decode(const char *dir, const char *name, model_t m, bool decod
     static const struct { int S, len; } shape[] = {{1, 128}, {1, 1024}, {1, 2048}, {1, 4096}, {1, 8192}, {1, 16384}, {1, 32768}, {1, 131072}, {2, 1024}, {8, 1024}, {64, 1024}, {64, 4096}, {256, 128}, {256, 1024}};
     kernel_t k = load_kernel(dir, name);
     int lens[256];
-    bool fused = !strncmp(name, "fused", 5);
-    char label[100];
-    if (!k.fn) return;
+    bool fused = strstr(name, "fused") != NULL;
+    char label[200];
+    if (!k.fn || !strstr(name, time_only)) return;
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
         for (int s = 0; s < shape[i].S; s++) lens[s] = shape[i].len;
         snprintf(label, sizeof label, "%s %d x %d", name, shape[i].S, shape[i].len);
@@ -102,7 +110,7 @@ static void time_prefill(const char *dir, const char *name, model_t m)
 {
     kernel_t k = load_kernel(dir, name);
     char label[100];
-    if (!k.fn) return;
+    if (!k.fn || !strstr(name, time_only)) return;
     for (int n = 512; n <= 16384; n *= 2) {
         snprintf(label, sizeof label, "%s prefill of %d", name, n);
         time_layers(label, k, m, 1, &n, &n, false, false);
@@ -143,14 +151,15 @@ static void time_small(const char *dir)
     }
     dev_free(small); dev_free(st);
 }
-static void time_all(const char *dir)
+static void time_all(const char *dir, const char *only)
 {
+    time_only = only;
     pool_B = 9ull << 30;
     pool = dev_alloc(pool_B);
     fill_bf16(pool, pool_B);
     kernel_t read = load_kernel(dir, "read");
     if (read.fn) time_read(read);
-    static const struct { const char *of; model_t m; } models[] = {{"16_32_8_128", {3, 16, 32, 8, 128}}, {"16_32_8_64", {3, 16, 32, 8, 64}}, {"32_9_3_64", {3, 32, 9, 3, 64}}};
+    static const struct { const char *of; model_t m; } models[] = {{"16_32_8_128", {3, 16, 32, 8, 128, 0}}, {"16_32_8_64", {3, 16, 32, 8, 64, 0}}, {"32_9_3_64", {3, 32, 9, 3, 64, 0}}};
     static const char *const names[] = {"decode_%s", "decode_%s_c8w8", "fused_%s", "fused_%s_c8w8", "fused_%s_c8w4"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         for (size_t j = 0; j < sizeof names / sizeof *names; j++) {
@@ -158,10 +167,20 @@ static void time_all(const char *dir)
             snprintf(name, sizeof name, names[j], models[i].of);
             time_decode(dir, name, models[i].m, true);
         }
-    time_prefill(dir, "attn_3_16_32_8_128", (model_t){3, 16, 32, 8, 128});
-    time_prefill(dir, "attn_1_16_32_8_128", (model_t){1, 16, 32, 8, 128});
-    time_prefill(dir, "attn_3_16_32_8_64", (model_t){3, 16, 32, 8, 64});
-    time_decode(dir, "attn_1_16_32_8_128", (model_t){1, 16, 32, 8, 128}, false);
-    time_small(dir);
+    time_prefill(dir, "attn_3_16_32_8_128", (model_t){3, 16, 32, 8, 128, 0});
+    time_prefill(dir, "attn_1_16_32_8_128", (model_t){1, 16, 32, 8, 128, 0});
+    time_prefill(dir, "attn_3_16_32_8_64", (model_t){3, 16, 32, 8, 64, 0});
+    time_decode(dir, "attn_1_16_32_8_128", (model_t){1, 16, 32, 8, 128, 0}, false);
+    if (!*only) time_small(dir);
+    fill_e4m3(pool, pool_B);
+    for (size_t j = 0; j < sizeof names / sizeof *names; j++)
+        for (int d = 128; d >= 64; d -= 64) {
+            char name[100], of[100];
+            snprintf(of, sizeof of, "fp8_%s", names[j]);
+            snprintf(name, sizeof name, of, d == 128 ? "16_32_8_128" : "16_32_8_64");
+            time_decode(dir, name, (model_t){3, 16, 32, 8, d, 1}, true);
+        }
+    time_decode(dir, "fp8_decode_64_32_8_128", (model_t){3, 64, 32, 8, 128, 1}, true);
+    time_prefill(dir, "fp8_attn_3_16_32_8_128", (model_t){3, 16, 32, 8, 128, 1});
     dev_free(pool);
 }

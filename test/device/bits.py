@@ -23,9 +23,8 @@ REPEATS = 100
 class Model:
     def __init__(self, tools, folder, name, variant="plain", layout="ccc", size=16):
         self.tools, self.tokens = tools, tiny.tokens_of(name)
-        self.artifact = tools.open(
-            tools.compile(folder, "--kv-layout", layout, "--kv-block-size", str(size), *models.VARIANTS[variant])
-        )
+        options = [*check_tiny.quantize(name, folder + ".scales"), *models.VARIANTS[variant]]
+        self.artifact = tools.open(tools.compile(folder, "--kv-layout", layout, "--kv-block-size", str(size), *options))
         self.weights = ccc.Weights(self.artifact, tools.device, path=folder)
         self.blocks = 2 * sum(-(-n // size) for n in tiny.LENGTHS)
 
@@ -68,7 +67,7 @@ def again(model, times):
 
 def bits(args, tools):
     for name in args.models.split(","):
-        folder = tiny.write_hf(os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name))
+        folder = check_tiny.write_model(os.path.join(tools.folder.name, name), name)
         plain = Model(tools, folder, name)
         steps = plain.steps()
         row(f"{name}: outputs are numbers", "finite, not constant", f"{len(steps)} outputs", alive(steps))
@@ -90,7 +89,7 @@ def half(args, tools):
     n = tools.device.props().n_sm
     row("context on half of the multiprocessors", "SM count that ccc sees", f"{n} of {whole}", 0 < n <= 0.6 * whole)
     for name in args.models.split(","):
-        folder = tiny.write_hf(os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name))
+        folder = check_tiny.write_model(os.path.join(tools.folder.name, name), name)
         rows = list(check_tiny.check(tools, folder, name, "ccc", 16))
         bad = [what for what, _, ok in rows if not ok]
         row(
@@ -105,7 +104,7 @@ def main():
     args = arguments(
         __doc__,
         ("what", {"choices": ["bits", "half"]}),
-        ("--models", {"default": ",".join(tiny.MODELS)}),
+        ("--models", {"default": ",".join([*tiny.MODELS, *tiny.KV8])}),
         ("--repeats", {"type": int, "default": REPEATS}),
     )
     (half if args.what == "half" else bits)(args, Tools(args))

@@ -128,6 +128,9 @@ INLINE float bf16_f32(u16 u) { return flt((u32)u << 16); }
 INLINE u16 f32_bf16(float v) { u32 u = bits(v); return v != v ? 0x7fff : (u16)((u + 0x7fff + (u >> 16 & 1)) >> 16); }
 INLINE u32 bf16_pack(float lo, float hi) { return (u32)f32_bf16(hi) << 16 | f32_bf16(lo); }
 INLINE float f16_f32(u16 v) { return (float)__builtin_bit_cast(_Float16, v); }
+INLINE float f16_lo(u32 u) { return f16_f32((u16)u); }
+INLINE float f16_hi(u32 u) { return f16_f32((u16)(u >> 16)); }
+INLINE u32 f16_pack(float lo, float hi) { return (u32)__builtin_bit_cast(u16, (_Float16)hi) << 16 | __builtin_bit_cast(u16, (_Float16)lo); }
 INLINE u16 emu_e4m3_f16(u16 v)
 {
     int e = v >> 3 & 15, m = v & 7;
@@ -168,6 +171,7 @@ INLINE i32 uniform(i32 v)
     if (r != v) { printf("FAIL uniform() of a value that differs in the warp\n"); exit(1); }
     return r;
 }
+INLINE u32 max_u16x2(u32 a, u32 b) { return (u32)imax((i32)(a >> 16), (i32)(b >> 16)) << 16 | (u32)imax((i32)(a & 0xffff), (i32)(b & 0xffff)); }
 static i32 redux_max(i32 v) { emu_slot *s = emu_meet((u32 *)&v, 1); i32 r = v; for (int i = 0; i < 32; i++) if ((i32)s[i].in[0] > r) r = (i32)s[i].in[0]; return r; }
 static i32 redux_add(i32 v) { emu_slot *s = emu_meet((u32 *)&v, 1); u32 r = 0; for (int i = 0; i < 32; i++) r += s[i].in[0]; return (i32)r; }
 static u32 ballot(i32 p) { emu_slot *s = emu_meet((u32 *)&p, 1); u32 r = 0; for (int i = 0; i < 32; i++) r |= (u32)(s[i].in[0] != 0) << i; return r; }
@@ -208,8 +212,6 @@ INLINE void red_add(u32 *p, u32 v) { *p += v; }
 INLINE void status_set(u32 *s, u32 kind, u32 index, u32 value) { if (!s[0]) { s[0] = kind; s[1] = index; s[2] = value; } }
 
 /* ---- what hooks need */
-INLINE float f16_lo(u32 u) { return f16_f32((u16)u); }
-INLINE float f16_hi(u32 u) { return f16_f32((u16)(u >> 16)); }
 INLINE void prefetch_l2(const void *p) { (void)p; }
 INLINE u16 e5m2_pack(float lo, float hi) { (void)lo, (void)hi; return 0; }
 INLINE u32 e5m2_f16(u16 v) { (void)v; return 0; }
@@ -312,7 +314,7 @@ static u32 movmatrix_t(u32 x)
     for (int k = 0; k < 2; k++) { int row = 2 * (l % 4) + k, col = l / 4; r |= (s[row * 4 + col / 2].in[0] >> (16 * (col & 1)) & 0xffff) << (16 * k); }
     return r;
 }
-static void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1)
+static void emu_warp_mma(float c[4], const u32 a[4], u32 b0, u32 b1, int f16)
 {
     u32 in[6] = {a[0], a[1], a[2], a[3], b0, b1};
     emu_slot *s = emu_meet(in, 6);
@@ -321,9 +323,12 @@ static void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1)
         double z = c[i];
         for (int k = 0; k < 16; k++) {
             u32 x = s[g * 4 + k % 8 / 2].in[(k >= 8) * 2 + (i >= 2)], y = s[(2 * t + (i & 1)) * 4 + k % 8 / 2].in[4 + (k >= 8)];
-            z += (double)(k & 1 ? bf16_hi(x) : bf16_lo(x)) * (k & 1 ? bf16_hi(y) : bf16_lo(y));
+            if (f16) z += (double)(k & 1 ? f16_hi(x) : f16_lo(x)) * (k & 1 ? f16_hi(y) : f16_lo(y));
+            else z += (double)(k & 1 ? bf16_hi(x) : bf16_lo(x)) * (k & 1 ? bf16_hi(y) : bf16_lo(y));
         }
         c[i] = (float)z;
     }
 }
+static void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1) { emu_warp_mma(c, a, b0, b1, 0); }
+static void mma_f16(float c[4], const u32 a[4], u32 b0, u32 b1) { emu_warp_mma(c, a, b0, b1, 1); }
 #endif

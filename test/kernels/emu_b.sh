@@ -77,6 +77,21 @@ fp8 attn 1 32 2 2 64
 fp8 attn 2 64 3 1 80
 fp8 attn 3 16 5 1 16
 fp8 attn 3 16 8 1 256
+fp8 rope 3 32 9 3 64 64 1 0 1 0
+fp8 rope 3 16 12 1 64 64 1 0 1 0
+fp8 decode 16 4 2 128
+fp8 decode 32 9 3 64
+fp8 decode 64 16 1 128
+fp8 decode 16 12 1 64
+fp8 fused 16 4 2 128
+fp8 fused 32 9 3 64
+fp8 fused 16 12 1 64
+fp8 decode 16 4 2 128 8 4
+fp8 fused 16 4 2 128 8 4
+fp8 decode 16 12 1 64 8 4
+fp8 fused 16 12 1 64 8 4
+fp8 decode 32 9 3 64 8 8
+fp8 fused 32 9 3 64 8 8
 quant decode 16 4 2 128
 quant decode 16 4 2 128 8 4
 quant decode 16 12 1 64
@@ -85,6 +100,8 @@ quant fused 32 9 3 64
 quant attn 3 16 4 1 128
 quant attn 1 32 2 2 64
 quant fp8 attn 2 64 3 1 80
+quant fp8 decode 16 4 2 128
+quant fp8 fused 16 4 2 128 8 4
 build argmax argmax argmax_args
 load 0 3 0
 load 1 3 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The tiny models of tiny.py on ccc against tiny.npz (make_tiny.py), for each layout and block size of the KV
-cache, and those in e4m3 against fp8.npz (make_fp8.py).
+cache, those in e4m3 against fp8.npz (make_fp8.py), and those with a cache of e4m3 against kv8.npz (make_kv8.py).
 
 Prefill of 5 sequences in one step; decode of 5 sequences; a mixed step (5 lengths, 5 numbers of cached
 tokens), against transformers and against the same sequences one at a time; and what must not change a bit:
@@ -24,11 +24,17 @@ def layouts(name):
     """(layout, block size) of the KV cache; what projections are made of does not touch it."""
     if name in tiny.FP8:
         return [("ccc", 16), ("nhd", 32)]
+    if name in tiny.KV8:
+        return [("ccc", 16), ("ccc", 64), ("nhd", 32), ("hnd", 16)]
     return [(layout, size) for layout in ("ccc", "nhd", "hnd") for size in (16, 32)]
 
 
 def fixture(name):
-    file, maker = ("fp8.npz", "make_fp8.py") if name in tiny.FP8 else ("tiny.npz", "make_tiny.py")
+    file, maker = "tiny.npz", "make_tiny.py"
+    if name in tiny.FP8:
+        file, maker = "fp8.npz", "make_fp8.py"
+    if name in tiny.KV8:
+        file, maker = "kv8.npz", "make_kv8.py"
     ref = np.load(os.path.join(os.path.dirname(os.path.abspath(__file__)), file))
     if str(ref[name + "_weights"]) != tiny.digest(tiny.weights_of(name)):
         sys.exit(f"{file} was made of other weights of '{name}': run {maker}")
@@ -37,11 +43,19 @@ def fixture(name):
 
 def quantize(name, path, name_of=lambda key: key, change=lambda scales: scales):
     """Options for the compiler: the scales that the reference has, written to `path`. change: of {tensor: (input, weight)}."""
+    if name in tiny.KV8:
+        return ["--kv-cache-dtype", "fp8"]
     if name not in tiny.FP8:
         return []
     ref = fixture(name)
     scales = change(dict(zip(map(str, ref[name + "_names"]), ref[name + "_scales"])))
     return ["--quantize", "fp8-static", "--quantize-scales", tiny.write_scales(path, scales, name_of)]
+
+
+def write_model(folder, name):
+    """The model's files; with a cache of e4m3 the scales that the reference has, if they are not 1, are tensors."""
+    ref = fixture(name) if name in tiny.KV8 else {}
+    return tiny.write_hf(folder, tiny.config_of(name), tiny.weights_of(name), ref[name + "_scales"] if name + "_scales" in ref else None)
 
 
 def reference(name, which=""):
@@ -150,9 +164,7 @@ def main():
     tools, failed, n, worst = Tools(args), 0, 0, {}
     print(f"{'tiny models on ' + tools.device.name:32.32} {HEAD}")
     for name in args.models.split(","):
-        folder = tiny.write_hf(
-            os.path.join(tools.folder.name, name), tiny.config_of(name), tiny.weights_of(name)
-        )
+        folder = write_model(os.path.join(tools.folder.name, name), name)
         for layout, size in layouts(name):
             for what, text, ok in check(tools, folder, name, layout, size):
                 n, failed = n + 1, failed + (not ok)

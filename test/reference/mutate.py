@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 import tiny
-from check_tiny import prefill, quantize, reference, verdict
+from check_tiny import fixture, prefill, quantize, reference, verdict, write_model
 from ours import HEAD, Engine, Tools, arguments
 import ccc
 
@@ -176,6 +176,7 @@ def main():
     bench.run("none, from GGUF", name, gguf, gguf, noticed=False)
     bench.run("q and k rows in the file's order", name, edit_graph(tools, gguf, no_unpermute), gguf)
     quantised(bench)
+    cache_of_e4m3(bench)
     sys.exit(1 if bench.failed else 0)
 
 
@@ -230,6 +231,27 @@ def quantised(bench):
         bench.run(f"sums {factor} times too large", name, model, source)
     gguf = tiny.write_gguf(os.path.join(bench.tools.folder.name, "q16.gguf"), name, weights)
     bench.run("none, e4m3 from GGUF", name, gguf, gguf, noticed=False, compiled=quantize(name, scales, tiny.gguf_name))
+
+
+def cache_of_e4m3(bench):
+    """--kv-cache-dtype fp8: mistakes with scales."""
+    name, fp8 = "k64", ["--kv-cache-dtype", "fp8"]
+    scales = fixture(name)[name + "_scales"]
+    source = write_model(os.path.join(bench.tools.folder.name, "k64.scales"), name)
+    bench.run("none, cache of e4m3", name, source, source, noticed=False, compiled=fp8)
+    bench.run("cache of bf16", name, source, source)
+    for what, changed in (
+        ("scales of K and V exchanged", scales[:, ::-1]),
+        ("scales twice too small, so that more saturates", scales / 2),
+        ("scales that are not there, so 1", None),
+    ):
+        bench.n += 1
+        mistaken = tiny.write_hf(
+            os.path.join(bench.tools.folder.name, f"model{bench.n}"), tiny.config_of(name), tiny.weights_of(name), changed
+        )
+        bench.run(what, name, mistaken, mistaken, compiled=fp8)
+    for key in ("k_scale", "v_scale"):
+        bench.run(f"{key} left out where the cache is read", name, edit_graph(bench.tools, source, setting("attention", key, None), *fp8), source)
 
 
 main()

@@ -81,7 +81,8 @@ class Engine:
         m = self.m = artifact.model
         self.free = list(range(n_blocks) if blocks is None else blocks)
         layout = m.kv_layout.decode()
-        row, page = m.head_size * 2, m.kv_block_size * m.head_size * 2
+        row = m.head_size * (1 if m.kv_dtype == b"e4m3" else 2)
+        page = m.kv_block_size * row
         if layout == "ccc":
             self.kv = ccc.KVCache(artifact, tools.device, n_blocks)
             d = self.kv.describe().contents

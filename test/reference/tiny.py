@@ -34,7 +34,12 @@ FP8 = {  # likewise, for --quantize fp8-static: what a projection reads has a mu
     "q64": (192, 6, 2, 64, 352, 2, 199, False, False, {"rope_parameters": LLAMA3, "dtype": "bfloat16"}),
     "q40": (144, 4, 1, 40, 208, 2, 67, False, True, LINEAR),
 }
-ALL = {**MODELS, **FP8}
+KV8 = {  # likewise, for --kv-cache-dtype fp8
+    "k16": (64, 4, 1, 16, 168, 3, 131, True, True, LINEAR),
+    "k64": (192, 6, 2, 64, 344, 2, 199, False, False, {"rope_parameters": LLAMA3, "dtype": "bfloat16"}),
+    "k128": (256, 2, 2, 128, 520, 2, 67, True, False, V4),
+}
+ALL = {**MODELS, **FP8, **KV8}
 JOINED = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))  # read one input
 EPS = 1e-5
 LENGTHS = (7, 14, 21, 45, 300)  # of the 5 sequences
@@ -86,7 +91,7 @@ def weights_of(name):
     for i in range(layers):
         at = f"model.layers.{i}."
         draw(at + "input_layernorm.weight", (hidden,), 0.3, 1.0)
-        # of queries and keys: scores of a standard deviation of about 4; in e4m3 that would multiply its own errors, so 1
+        # of queries and keys: scores of a standard deviation of about 4; where e4m3 is, that would multiply its own errors, so 1
         peak = (1.8 if name in MODELS else 0.9) / hidden**0.5
         for part, rows, std in (("q", heads, peak), ("k", kv_heads, peak), ("v", kv_heads, hidden**-0.5)):
             draw(f"{at}self_attn.{part}_proj.weight", (rows * head, hidden), std)
@@ -121,7 +126,8 @@ def write_scales(path, scales, name_of=lambda key: key):
     return path
 
 
-def write_hf(folder, config, weights):
+def write_hf(folder, config, weights, scales=None):
+    """scales: of the KV cache, f32[layers][2]; they go into tensors as some checkpoints have them."""
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f, indent=2)
@@ -129,12 +135,19 @@ def write_hf(folder, config, weights):
     for key, w in weights.items():
         header[key] = {"dtype": "BF16", "shape": list(w.shape), "data_offsets": [at, at + w.nbytes]}
         at += w.nbytes
+    tail = b""
+    for i, kv in enumerate([] if scales is None else scales):
+        for part, shape, scale in zip("kv", ([], [1]), kv):
+            key = f"model.layers.{i}.self_attn.{part}_proj.{part}_scale"
+            header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [at + len(tail), at + len(tail) + 4]}
+            tail += struct.pack("<f", scale)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(os.path.join(folder, "model.safetensors"), "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text)
         for w in weights.values():
             f.write(w.tobytes())
+        f.write(tail)
     return folder
 
 

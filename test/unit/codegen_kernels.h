@@ -55,6 +55,8 @@ static const sample samples[] = {
     {"sm_90a", "attn_decode_rope", 128, 1, HEADS "CLUSTER=8 WARPS=4 OUT_F32=2"},
     {"sm_90a", "rope_kv_fp8", 128, 0, HEADS "LAYOUT=3 ROTARY=128 DO_Q=1 DO_K=0 DO_KV=1 K_ROTATED=0 ROWS_FP8=0"},
     {"sm_90a", "attention_fp8", 256, 2, HEADS "LAYOUT=3 OUT_F32=0"},
+    {"sm_90a", "attn_decode_fp8", 256, 1, HEADS "CLUSTER=1 WARPS=8 OUT_F32=0"},
+    {"sm_90a", "attn_decode_rope_fp8", 128, 1, HEADS "CLUSTER=8 WARPS=4 OUT_F32=2"},
     {"sm_90a", "argmax", 256, 0, ""},
     {"sm_90a", "load", 256, 0, "SRC=0 DST=3 HALF=0"},
     {"sm_90a", "load", 256, 0, "SRC=3 DST=4 HALF=0"},

@@ -142,7 +142,7 @@ Test(import_files, scales_of_the_kv_cache)
         {{"model.layers.0.self_attn.v_scale", "F32", 1, 0},
          0x40000000,
          "fp8",
-         "kv_cache_scales = \"checkpoint\"",
+         "fact kv_cache_scales = \"",
          NULL},
         {{"model.layers.0.self_attn.rotary_emb.inv_freq2", "F32", 1, 0}, 0, "fp8", "", "is not one that"},
         {{"model.layers.0.self_attn.v_proj.v_scale", "F32", 1, 0},

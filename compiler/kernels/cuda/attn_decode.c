@@ -7,10 +7,11 @@
  * pages each, and they send their results to the first one's shared memory. So few blocks read slower than all: rows that are long for
  * their number go back to the line.
  *
- * Each warp has its own ring: one bulk copy brings K and V of a page and head (64*D bytes). mma.sync m16n8k16 has the tokens as rows:
+ * Each warp has its own ring: one bulk copy brings K and V of a page and head (64*D bytes of bf16). mma.sync m16n8k16 has the tokens as rows:
  * S^T = K Q^T, O^T = V^T P^T, and the heads of the group are the 8 columns (twice for 9..16). The order of the contraction and of the
  * tokens is free, so fragments are whole 16-byte loads; with the swizzle of the layout they have no bank conflicts.
  *
+ * With FP8 the cache is of e4m3 (attn_page_fp8.h): a page has half of the bytes, and a ring twice as many of them.
  * With ROPE it also makes the newest row of each sequence (attn_newest.h).
  *
  * Before grid_wait() it reads seq_lens, the block table and, of the cache, whole pages older than the newest token; with ROPE positions,
@@ -24,12 +25,13 @@
 SPEC(i32, ccc_OUT_F32);
 SPEC(i32, ccc_CLUSTER); /* blocks of a cluster; 1: no clusters */
 SPEC(i32, ccc_WARPS);   /* of a block */
-enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = CCC_DECODE_WINDOW };
+enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = CCC_DECODE_WINDOW, STAGES_MOST = 16 /* the window ahead is looked up at its position 16: see run_warp */ };
 #define NW ccc_WARPS
 #define NT (32 * NW)
 #define G (ccc_HQ / ccc_HKV)
-#define STAGE ccc_decode_stage_B(ccc_D)
-#define STAGES ccc_decode_stages(G, ccc_D, ccc_CLUSTER, NW)
+#define STAGE (2 * PAGE * KV_ROW_B)
+#define STAGES_FIT (ccc_decode_stages(G, ccc_D, ccc_CLUSTER, NW) * (FP8 ? 2 : 1))
+#define STAGES (STAGES_FIT < STAGES_MOST ? STAGES_FIT : STAGES_MOST)
 #define SLOT ccc_decode_slot_B(G, ccc_D)
 #define O_SLOT (NW * STAGES * STAGE)    /* the rings come first */
 #define O_DESC (O_SLOT + NW * SLOT)
@@ -50,7 +52,6 @@ typedef struct { i32 W, per, len, v, inc; } plan_t;                     /* W pos
 typedef struct { i32 seq, x, np, len; } cursor_t;                       /* x: position behind the start of sequence seq, which has np pages a head */
 typedef struct { float o[2][8][4], m[2][2], l[2][2]; } acc_t;
 typedef struct { vu4 r[2][4]; } q_t;
-typedef struct { vu4 k[2][4], v[4][2]; } kv_t;
 typedef struct { i32 row[2], first[2], last[2]; } open_t;               /* rows that cross this block's edges (-1: none), and the blocks that share them */
 
 INLINE i32 pages(i32 len) { return imax(1, (len + PAGE - 1) / PAGE); }
@@ -144,16 +145,13 @@ INLINE void acc_zero(acc_t *A)
         A->l[q][0] = A->l[q][1] = 0;
     }
 }
-INLINE void q_load(q_t *Q, const args_t *a, i32 row)
-{
-    i32 g = lane() >> 2, t = lane() & 3;
-    const u16 GLOBAL *q = a->q + (i64)(row / ccc_HKV) * a->q_ld + row % ccc_HKV * (G * ccc_D);
-    UNROLL for (i32 h = 0; h < NQ; h++) UNROLL for (i32 i = 0; i < NK; i++) {
-        vu4 v = 0;
-        if (g + 8 * h < G) v = ld16(q + (g + 8 * h) * ccc_D + (4 * i + t) * 8);
-        Q->r[h][i] = v;
-    }
-}
+#if FP8
+#include "attn_page_fp8.h"
+#else
+typedef struct { vu4 k[2][4], v[4][2]; } kv_t;
+/* the first of the elements in piece i of a q row */
+INLINE i32 q_at(i32 i) { return (4 * i + (lane() & 3)) * 8; }
+INLINE float q_ready(q_t *Q) { return (void)Q, 1; }
 INLINE void kv_load(kv_t *T, const char SHARED *p)
 {
     i32 g = lane() >> 2, t = lane() & 3;
@@ -179,6 +177,29 @@ INLINE void score(float s[2][4], const q_t *Q, const kv_t *T)
         UNROLL for (i32 k = 0; k < 4; k++) s[q][k] = e[0][k] + e[1][k];
     }
 }
+INLINE void v_zero(kv_t *T, i32 k) { UNROLL for (i32 h = 0; h < NV; h++) T->v[k][h] = 0; }
+INLINE u32 p_pack(float x, float y) { return bf16_pack(x, y); }
+/* element e of the V rows of tokens x and y, as a pair */
+INLINE u32 v_pair(const kv_t *T, i32 x, i32 y, i32 e) { return prmt(T->v[x][e / 8][e % 8 / 2], T->v[y][e / 8][e % 8 / 2], e & 1 ? 0x7632 : 0x5410); }
+INLINE void value(acc_t *A, u32 p[2][2], const kv_t *T)
+{
+    UNROLL for (i32 j = 0; j < NE / 2; j++) {
+        u32 x[4] = {v_pair(T, 0, 1, j), v_pair(T, 0, 1, j + NE / 2), v_pair(T, 2, 3, j), v_pair(T, 2, 3, j + NE / 2)};
+        UNROLL for (i32 q = 0; q < NQ; q++) mma_bf16(A->o[q][j], x, p[q][0], p[q][1]);
+    }
+}
+INLINE i32 dim_of(i32 b) { return (perm(lane() >> 2) + 8 * b) * 8; }
+#endif
+INLINE void q_load(q_t *Q, const args_t *a, i32 row)
+{
+    i32 g = lane() >> 2;
+    const u16 GLOBAL *q = a->q + (i64)(row / ccc_HKV) * a->q_ld + row % ccc_HKV * (G * ccc_D);
+    UNROLL for (i32 h = 0; h < NQ; h++) UNROLL for (i32 i = 0; i < NK; i++) {
+        vu4 v = 0;
+        if (g + 8 * h < G) v = ld16(q + (g + 8 * h) * ccc_D + q_at(i));
+        Q->r[h][i] = v;
+    }
+}
 /* the last page: tokens from `room` on do not exist, and their V may be anything */
 INLINE void mask(float s[2][4], kv_t *T, i32 room)
 {
@@ -186,7 +207,7 @@ INLINE void mask(float s[2][4], kv_t *T, i32 room)
     UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 k = 0; k < 4; k++)
         if (perm(g) + 8 * (k >> 1) >= room) s[q][k] = -__builtin_inff();
     UNROLL for (i32 k = 0; k < 4; k++)
-        if (t + 4 * k >= room) UNROLL for (i32 h = 0; h < NV; h++) T->v[k][h] = 0;
+        if (t + 4 * k >= room) v_zero(T, k);
 }
 /* p: probabilities as the B operand. The running maximum moves only when a score exceeds it by 2^8 */
 INLINE void soft(u32 p[2][2], float s[2][4], acc_t *A, float sc)
@@ -213,17 +234,8 @@ INLINE void soft(u32 p[2][2], float s[2][4], acc_t *A, float sc)
         UNROLL for (i32 k = 0; k < 4; k++) e[k] = ex2(fma_(s[q][k], sc, -A->m[q][k & 1]));
         A->l[q][0] += e[0] + e[2];
         A->l[q][1] += e[1] + e[3];
-        p[q][0] = movmatrix_t(bf16_pack(e[0], e[1]));
-        p[q][1] = movmatrix_t(bf16_pack(e[2], e[3]));
-    }
-}
-/* element e of the V rows of tokens x and y, as a pair */
-INLINE u32 v_pair(const kv_t *T, i32 x, i32 y, i32 e) { return prmt(T->v[x][e / 8][e % 8 / 2], T->v[y][e / 8][e % 8 / 2], e & 1 ? 0x7632 : 0x5410); }
-INLINE void value(acc_t *A, u32 p[2][2], const kv_t *T)
-{
-    UNROLL for (i32 j = 0; j < NE / 2; j++) {
-        u32 x[4] = {v_pair(T, 0, 1, j), v_pair(T, 0, 1, j + NE / 2), v_pair(T, 2, 3, j), v_pair(T, 2, 3, j + NE / 2)};
-        UNROLL for (i32 q = 0; q < NQ; q++) mma_bf16(A->o[q][j], x, p[q][0], p[q][1]);
+        p[q][0] = movmatrix_t(p_pack(e[0], e[1]));
+        p[q][1] = movmatrix_t(p_pack(e[2], e[3]));
     }
 }
 INLINE void page_math(acc_t *A, const q_t *Q, const char SHARED *p, i32 room, float sc)
@@ -242,7 +254,6 @@ INLINE void page_math(acc_t *A, const q_t *Q, const char SHARED *p, i32 room, fl
 
 /* ---- results: lane (g,t) holds, of heads 2t, 2t+1 (+8), 8 consecutive elements at NV places ------------------------------------------------ */
 #define EL(A, q, c, e) (A)->o[q][(e) % (NE / 2)][(e) / (NE / 2) * 2 + (c)]
-INLINE i32 dim_of(i32 b) { return (perm(lane() >> 2) + 8 * b) * 8; }
 vf8 ccc_hook_epilogue(vf8 v, i32 row, i32 col, const aux_t *aux);
 vf2 ccc_hook_epilogue_tail(vf2 v, i32 row, i32 col, const aux_t *aux);
 /* elements e .. of the heads of row */
@@ -256,7 +267,8 @@ INLINE void put2(const args_t *a, i32 row, i32 e, vf2 v)
     i32 token = row / ccc_HKV, col = row % ccc_HKV * (G * ccc_D) + e;
     OUT_STORE(2, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue_tail(v, token, col, &a->aux));
 }
-INLINE float inverse(float l) { return l > 0 ? rcp(l) : l; } /* no tokens: zeros; a NaN stays one */
+/* no tokens: zeros; a NaN stays one */
+INLINE float inverse(const args_t *a, float l) { return (l > 0 ? rcp(l) : l) * (FP8 ? a->v_scale : 1.0f); }
 INLINE void finish(acc_t *A)
 {
     UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
@@ -272,7 +284,7 @@ INLINE void put_out(acc_t *A, const args_t *a, i32 row)
     UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
         i32 r = 2 * (lane() & 3) + c + 8 * q;
         if (r >= G) continue;
-        float f = inverse(A->l[q][c]);
+        float f = inverse(a, A->l[q][c]);
         UNROLL for (i32 b = 0; b < NV; b++) {
             vf8 v;
             UNROLL for (i32 k = 0; k < 8; k++) v[k] = EL(A, q, c, 8 * b + k) * f;
@@ -332,11 +344,12 @@ INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32
         if (ROPE) newest_load(n, d.y, own, d.z + end - i == np);
         q_load(&Q, a, d.y);
         if (ROPE) q_rotate(&Q, own);
+        float row_sc = sc * q_ready(&Q);
         acc_zero(&A);
         NO_UNROLL for (; i < end; i++, room -= PAGE) {
             while (!bar_try(bar + st * 8, phase)) {}
-            if (ROPE && room <= PAGE) newest_put(own, slot, a, desc[i & (WINDOW - 1)], smem + w * STAGES * STAGE + st * STAGE); /* the row's last page */
-            page_math(&A, &Q, smem + w * STAGES * STAGE + st * STAGE, room, sc);
+            if (ROPE && room <= PAGE) newest_put(own, slot, a, n, desc[i & (WINDOW - 1)], smem + w * STAGES * STAGE + st * STAGE); /* the row's last page */
+            page_math(&A, &Q, smem + w * STAGES * STAGE + st * STAGE, room, row_sc);
             warp_sync();
             i32 j = i + STAGES;
             if (j < cnt) { /* the window ahead: looked up 16 positions before it is needed */
@@ -369,7 +382,7 @@ INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32
 /* ---- merging ---------------------------------------------------------------------------------------------------------------------------------- */
 INLINE void put_pair(const args_t *a, i32 row, i32 e, float x, float y, float l)
 {
-    float f = inverse(l);
+    float f = inverse(a, l);
     put2(a, row, e, (vf2){x * f, y * f});
 }
 /* a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, to partial result p, or to address `to` of the cluster

@@ -30,15 +30,15 @@ INLINE void q_rotate(q_t *Q, u32 room)
     CP_ASYNC_WAIT(1); /* k and v may still be on their way */
     warp_sync();
     UNROLL for (i32 i = 0; i < NK / 2; i++) {
-        turn_t t = turn_of(room, 4 * i + (lane() & 3));
+        turn_t t = turn_of(room, q_at(i) / 8);
         UNROLL for (i32 h = 0; h < NQ; h++) rope_turn(&Q->r[h][i], &Q->r[h][i + NK / 2], &t);
     }
 }
 /* from there into the cache, and into the page in shared memory (d: what it holds) if its place is there, as it is unless the caller's
  * slots are odd */
-INLINE void newest_put(u32 room, i64 slot, const args_t *a, vi4 d, char SHARED *page)
+INLINE void newest_put(u32 room, i64 slot, const args_t *a, const newest_args *n, vi4 d, char SHARED *page)
 {
-    i32 p = lane() - K_LANE, t = (i32)(slot % ccc_BLOCK), lo = t % PAGE * (2 * ccc_D), hi = lo, is_k = p >= 0 && p < ccc_D / 16;
+    i32 p = lane() - K_LANE, t = (i32)(slot % ccc_BLOCK), lo = t % PAGE * KV_ROW_B, hi = lo, is_k = p >= 0 && p < ccc_D / 16;
     struct { vu4 lo, hi; } r = {0, 0};
     CP_ASYNC_WAIT(0);
     warp_sync();
@@ -47,19 +47,20 @@ INLINE void newest_put(u32 room, i64 slot, const args_t *a, vi4 d, char SHARED *
         r.lo = lds16(room + ccc_D * 4 + p * 16);
         r.hi = lds16(room + ccc_D * 5 + p * 16);
         rope_turn(&r.lo, &r.hi, &turn);
-        lo += kv_piece_ccc(t, p);
-        hi += kv_piece_ccc(t, p + ccc_D / 16);
+        lo += kv_eight_ccc(t, p);
+        hi += kv_eight_ccc(t, p + ccc_D / 16);
     } else if (lane() < ccc_D / 8) {
         r.lo = lds16(room + ccc_D * 6 + lane() * 16);
-        lo += PAGE * 2 * ccc_D + kv_piece_ccc(t, lane());
+        lo += PAGE * KV_ROW_B + kv_eight_ccc(t, lane());
     }
     if (slot >= 0 && (is_k || lane() < ccc_D / 8)) {
         char GLOBAL *g = (char GLOBAL *)a->k_cache + slot / ccc_BLOCK * a->block_stride + d.y % ccc_HKV * a->head_stride + t / PAGE * STAGE;
         i32 here = d.w > 0 && slot == (i64)d.x * ccc_BLOCK + (d.w - 1) % ccc_BLOCK;
-        st16(g + lo, r.lo);
-        if (is_k) st16(g + hi, r.hi);
-        if (here) *(vu4 SHARED *)(page + lo) = r.lo;
-        if (here && is_k) *(vu4 SHARED *)(page + hi) = r.hi;
+        kv_eight_t x = kv_eight(r.lo, is_k ? n->k_times : n->v_times), y = kv_eight(r.hi, n->k_times);
+        *(kv_eight_t GLOBAL *)(g + lo) = x;
+        if (is_k) *(kv_eight_t GLOBAL *)(g + hi) = y;
+        if (here) *(kv_eight_t SHARED *)(page + lo) = x;
+        if (here && is_k) *(kv_eight_t SHARED *)(page + hi) = y;
         fence_async(); /* the stage may be filled by a copy again */
     }
     warp_sync();

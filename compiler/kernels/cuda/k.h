@@ -109,6 +109,7 @@ INLINE float shfl(float v, i32 from) { return __nvvm_shfl_sync_idx_f32(-1, v, fr
 INLINE i32 shfl_i(i32 v, i32 from) { return __nvvm_shfl_sync_idx_i32(-1, v, from, 31); }
 INLINE i32 shfl_up_i(i32 v, i32 by) { return __nvvm_shfl_sync_up_i32(-1, v, by, 0); } /* a lane below `by` keeps its own */
 INLINE i32 uniform(i32 v) { return shfl_i(v, 0); }                            /* tells ptxas that a value is the same in the warp */
+INLINE u32 max_u16x2(u32 a, u32 b) { u32 r; PURE_ASM("max.u16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b)); return r; } /* of both halves */
 INLINE i32 redux_max(i32 v) { return __nvvm_redux_sync_max(v, -1); }
 INLINE i32 redux_add(i32 v) { return __nvvm_redux_sync_add(v, -1); }
 INLINE u32 ballot(i32 p) { return __nvvm_vote_ballot_sync(-1, p); }
@@ -213,6 +214,11 @@ INLINE u32 movmatrix_t(u32 x) { u32 r; ASM("movmatrix.sync.aligned.m8n8.trans.b1
 INLINE void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1)
 {
     PURE_ASM("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+INLINE void mma_f16(float c[4], const u32 a[4], u32 b0, u32 b1) /* the same of f16 */
+{
+    PURE_ASM("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
              : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 #endif

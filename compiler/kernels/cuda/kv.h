@@ -33,6 +33,16 @@ INLINE i32 kv_v(void) { return ccc_LAYOUT == KV_CCC ? CCC_PAGE * KV_ROW_B : 0; }
 /* bytes from the start of token t's row to piece c: in layout ccc, in all of them */
 INLINE i32 kv_piece_ccc(i32 t, i32 c) { return (c < KV_ROW_B / 128 * 8 ? (c & ~7) | ((c ^ t) & 7) : c) * 16; }
 INLINE i32 kv_piece(i32 t, i32 c) { return ccc_LAYOUT == KV_CCC ? kv_piece_ccc(t, c) : c * 16; }
+/* eight elements of a row from bf16 (times a number, where the cache rounds), and bytes from the start of token t's row to elements 8p .. 8p+7 */
+#if FP8
+typedef vu2 kv_eight_t;
+INLINE kv_eight_t kv_eight(vu4 v, float times) { return f32x8_e4m3(bf16x8_f32(v) * times); }
+#else
+typedef vu4 kv_eight_t;
+INLINE kv_eight_t kv_eight(vu4 v, float times) { return (void)times, v; }
+#endif
+INLINE i32 kv_eight_ccc(i32 t, i32 p) { return FP8 ? kv_piece_ccc(t, p / 2) + p % 2 * 8 : kv_piece_ccc(t, p); } /* in layout ccc */
+INLINE i32 kv_eight_at(i32 t, i32 p) { return ccc_LAYOUT == KV_CCC ? kv_eight_ccc(t, p) : p * (KV_ROW_B / (ccc_D / 8)); }
 /* a block number of the table, forced into the cache */
 INLINE i32 kv_block(const i32 GLOBAL *entry, i32 kv_blocks, u32 GLOBAL *status, i32 seq)
 {

@@ -59,21 +59,14 @@ INLINE char GLOBAL *cache_row(const rope_kv_args *a, i32 t, i32 head, i32 v, i32
     *in_block = (i32)(slot % ccc_BLOCK);
     return (v ? a->v_cache + kv_v() : a->k_cache) + kv_token(s, (i32)(slot / ccc_BLOCK), *in_block) + head * s.head;
 }
-/* elements 8c .. 8c+7 of a row of e4m3 at p */
-INLINE vu2 GLOBAL *half_piece(char GLOBAL *p, i32 r, i32 c) { return (vu2 GLOBAL *)(p + kv_piece(r, c / 2) + c % 2 * 8); }
 INLINE void put_cache(const rope_kv_args *a, i32 t, i32 head, i32 v, const item_t *it)
 {
     i32 r = 0;
     char GLOBAL *p = cache_row(a, t, head, v, &r);
     if (!p) return;
-    if (FP8) {
-        float by = v ? a->v_times : a->k_times;
-        *half_piece(p, r, it->lo) = f32x8_e4m3(bf16x8_f32(it->vlo) * by);
-        if (it->hi >= 0) *half_piece(p, r, it->hi) = f32x8_e4m3(bf16x8_f32(it->vhi) * by);
-        return;
-    }
-    st16(p + kv_piece(r, it->lo), it->vlo);
-    if (it->hi >= 0) st16(p + kv_piece(r, it->hi), it->vhi);
+    float times = v ? a->v_times : a->k_times;
+    *(kv_eight_t GLOBAL *)(p + kv_eight_at(r, it->lo)) = kv_eight(it->vlo, times);
+    if (it->hi >= 0) *(kv_eight_t GLOBAL *)(p + kv_eight_at(r, it->hi)) = kv_eight(it->vhi, times);
 }
 /* eight elements of a row that is e4m3 already */
 INLINE void copy_fp8(const rope_kv_args *a, i32 t, i32 head, i32 v, i32 c)
@@ -81,7 +74,7 @@ INLINE void copy_fp8(const rope_kv_args *a, i32 t, i32 head, i32 v, i32 c)
     i32 r = 0;
     char GLOBAL *p = cache_row(a, t, head, v, &r);
     const char GLOBAL *row = (const char GLOBAL *)(v ? a->v : a->k) + (i64)t * (v ? a->v_ld : a->k_ld) + head * ccc_D;
-    if (p) *half_piece(p, r, c) = *(const vu2 GLOBAL *)(row + c * 8);
+    if (p) *(vu2 GLOBAL *)(p + kv_eight_at(r, c)) = *(const vu2 GLOBAL *)(row + c * 8);
 }
 INLINE const float GLOBAL *table_row(const rope_kv_args *a, i32 t) { return rope_row(a->table, a->positions, a->table_rows, ccc_ROTARY, a->status, t); }
 
