@@ -82,6 +82,10 @@ samples() {
         gemm_t $b 0 0 64 2 1 0; [ $b = 128 ] || gemm_t $b 1 0 64 2 1 1; gemm_t $b 0 0 128 4 1 1; gemm_t $b 0 0 40 1 1 0; gemm_t $b 1 0 8 1 1 1
         gemm_t $b 0 0 96 2 2 1; [ $b = 128 ] || gemm_t $b 1 0 112 4 1 0; gemm_t $b 0 0 8 1 4 0; [ $b = 128 ] || gemm_t $b 0 0 256 1 1 1
     done
+    for b in 8 64; do # of schedules/sm_90a.def
+        gemm_t $b 0 0 64 1 2 1; gemm_t $b 0 0 64 2 2 1; gemm_t $b 1 0 56 1 2 1
+        gemm8_t $b 0 0 64 1 1 0; gemm8_t $b 0 0 64 1 2 1; gemm8_t $b 0 0 64 2 2 1; gemm8_t $b 0 0 32 1 2 0
+    done
     matvec 1 0 0 0 1 4 16 1 0; matvec 1 0 0 0 1 8 4 1 0; matvec 1 0 0 1 2 8 4 1 0; matvec 1 1 0 0 1 4 16 1 1
     matvec 1 1 1 0 1 4 4 1 1;  matvec 1 0 0 0 1 4 16 1 1; matvec 1 0 0 0 1 4 8 8 0; matvec 1 0 1 0 2 2 8 2 0
     matvec 2 1 0 0 2 4 8 1 1;  matvec 2 1 1 0 2 4 8 1 1; matvec 2 0 0 0 2 4 8 2 1; matvec 2 0 0 1 2 4 8 1 0
