@@ -190,6 +190,42 @@ Test(import_files, scales_of_the_kv_cache)
     }
 }
 
+static void scales_fact(cccrt_fact *f)
+{
+    cccrt_source *s;
+    cr_assert_eq(cccrt_source_open(&s, make_folder(), &err), CCC_OK, "%s", err.msg);
+    cr_assert_eq(cccrt_source_kv_scales(s, f, &err), CCC_OK, "%s", err.msg);
+    cccrt_source_close(s);
+}
+
+/* The graph states what attaching will find in the files: other scales, or none, are another fact. */
+Test(import_files, scales_of_the_kv_cache_are_a_fact)
+{
+    const row k = {"model.layers.0.self_attn.k_proj.k_scale", "F32", 1, 0};
+    cccrt_fact none, a, again, b, other_name;
+    ccc_graph *g;
+    write_model(-1, rows[0]);
+    scales_fact(&none);
+    cr_assert_str_eq(none.key, "kv_cache_scales");
+    cr_assert_str_eq(none.value, "default");
+    last_4_bytes = 0x3d800000;
+    write_model(N_ROWS, (row){"model.layers.0.self_attn.v_proj.v_scale", "F32", 1, 0});
+    scales_fact(&other_name);
+    write_model(N_ROWS, k);
+    scales_fact(&a);
+    scales_fact(&again);
+    config.kv_cache_dtype = "fp8";
+    cr_assert_eq(import(&g, make_folder()), CCC_OK, "%s", err.msg);
+    cr_assert_str_eq(ccc_graph_fact(g, "kv_cache_scales"), a.value);
+    ccc_graph_free(g);
+    last_4_bytes = 0x3d800001;
+    write_model(N_ROWS, k);
+    scales_fact(&b);
+    last_4_bytes = 0;
+    cr_assert_str_eq(a.value, again.value);
+    cr_assert(strcmp(a.value, b.value) && strcmp(a.value, none.value) && strcmp(a.value, other_name.value));
+}
+
 Test(import_files, tensors_that_do_not_agree)
 {
     static const struct {
