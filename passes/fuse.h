@@ -23,6 +23,15 @@ static inline uint32_t ccc_n_uses(const ccc_users *u, ccc_val v)
  * step.) */
 bool ccc_value_open(const ccc_users *u, const uint8_t *mark, ccc_val v);
 
+typedef struct {
+    ccc_nid *member; /* nodes of units, those of a group side by side */
+    uint32_t *first; /* by unit: its nodes are member[first[u]] .. member[first[u + 1]] */
+    uint32_t *order; /* units, in an order in which they can run */
+    uint32_t n;
+} ccc_units;
+/* All units of u's graph; the arrays live in `mem`. CCC_E_TYPE when groups form a cycle. */
+ccc_status ccc_units_order(ccc_units *out, const ccc_users *u, ccc_arena *mem, ccc_err *err);
+
 /* How `v` is addressed by a hook over [rows, cols]: a ccc_aux_at, or -1 when it does not broadcast. */
 int ccc_aux_at_of(const ccc_graph *g, ccc_val v, ccc_dim rows, ccc_dim cols);
 /* The operand of an input chain that the template loads by itself: the first bf16 tensor, else the first

@@ -497,129 +497,21 @@ ccc_status ccc_node_describe(const ccc_graph *g, ccc_nid nid, ccc_arena *mem, cc
     return describe_one(g, g->node[nid].group, nid, mem, out, err);
 }
 
-/* ---- all units, in order */
-
-typedef struct {
-    sorter s;
-    ccc_nid *member;   /* nodes of units, those of a group side by side */
-    uint32_t *first;   /* by unit: its nodes are member[first[u]] .. member[first[u + 1]] */
-    uint32_t *unit_of; /* by node: 1 + its unit, 0: runs nowhere */
-    uint32_t n_units;
-    uint8_t *state; /* by unit: 0 waiting, 1 entered, 2 placed */
-    uint32_t *order, *stack, n_order;
-} lister;
-
-/* Units get numbers in the order of their first nodes. */
-static void number_units(lister *l, uint32_t *unit_of_group)
-{
-    const ccc_graph *g = l->s.g;
-    for (ccc_nid i = 1; i < g->n_nodes; i++) {
-        uint32_t group = g->node[i].group;
-        if (!group && !ccc_is_unit_node(l->s.u, i)) continue;
-        if (!group || !unit_of_group[group]) l->unit_of[i] = ++l->n_units;
-        if (group && !unit_of_group[group]) unit_of_group[group] = l->n_units;
-        if (group) l->unit_of[i] = unit_of_group[group];
-        l->first[l->unit_of[i]]++; /* counted one place higher: first[u] of unit u - 1 */
-    }
-    for (uint32_t u = 1; u <= l->n_units; u++) l->first[u] += l->first[u - 1];
-    for (ccc_nid i = g->n_nodes; i-- > 1;)
-        if (l->unit_of[i]) l->member[--l->first[l->unit_of[i]]] = i;
-    uint32_t total = 0;
-    for (ccc_nid i = 1; i < g->n_nodes; i++) total += l->unit_of[i] != 0;
-    memmove(l->first, l->first + 1, l->n_units * sizeof *l->first);
-    l->first[l->n_units] = total;
-}
-
-/* A unit that makes `v` and is not placed, looking through views; -1: none. `self` does not count. */
-static int64_t waiting_maker(const lister *l, ccc_val v, uint32_t self)
-{
-    const ccc_graph *g = l->s.g;
-    ccc_nid d = g->value[v].def;
-    while (!l->unit_of[d] && (ccc_ops[g->node[d].op].flags & CCC_VIEW)) d = g->value[g->node[d].in[0]].def;
-    if (!l->unit_of[d] || l->unit_of[d] - 1 == self || l->state[l->unit_of[d] - 1] == 2) return -1;
-    return l->unit_of[d] - 1;
-}
-
-/* a unit that must run before node n of unit `self` and is not placed; -1: none */
-static int64_t waiting_for(const lister *l, ccc_nid n, uint32_t self)
-{
-    const ccc_graph *g = l->s.g;
-    const ccc_node *node = &g->node[n];
-    for (unsigned i = 0; i < node->n_in; i++) {
-        int64_t u = waiting_maker(l, node->in[i], self);
-        if (u >= 0) return u;
-    }
-    if (!(ccc_ops[node->op].flags & CCC_STATEFUL)) return -1;
-    const ccc_users *u = l->s.u;
-    for (uint32_t k = u->start[node->in[0]]; k < u->start[node->in[0] + 1];
-         k++) { /* readers of the version that it overwrites */
-        uint32_t unit = l->unit_of[u->user[k]];
-        if (unit && unit - 1 != self && l->state[unit - 1] != 2) return unit - 1;
-    }
-    return -1;
-}
-
-static ccc_status place_unit(lister *l, uint32_t root)
-{
-    uint32_t depth = 0;
-    l->stack[depth++] = root;
-    l->state[root] = 1;
-    while (depth) {
-        uint32_t u = l->stack[depth - 1];
-        int64_t missing = -1;
-        for (uint32_t i = l->first[u]; i < l->first[u + 1] && missing < 0; i++)
-            missing = waiting_for(l, l->member[i], u);
-        if (missing >= 0 && l->state[missing] == 1) {
-            ccc_nid n = l->member[l->first[u]];
-            return ccc_fail(l->s.err, CCC_E_TYPE,
-                            "group %u cannot run as one unit: a path leaves it and comes back",
-                            l->s.g->node[n].group);
-        }
-        if (missing >= 0) {
-            l->state[missing] = 1;
-            l->stack[depth++] = (uint32_t)missing;
-        } else {
-            l->state[u] = 2;
-            l->order[l->n_order++] = u;
-            depth--;
-        }
-    }
-    return CCC_OK;
-}
-
-static ccc_status lister_new(lister *l, ccc_arena *mem)
-{
-    const ccc_graph *g = l->s.g;
-    size_t n = (size_t)g->n_nodes + 2;
-    l->member = ccc_arena_alloc(mem, n * sizeof *l->member);
-    l->first = ccc_arena_alloc(mem, n * sizeof *l->first);
-    l->unit_of = ccc_arena_alloc(mem, n * sizeof *l->unit_of);
-    l->state = ccc_arena_alloc(mem, n);
-    l->order = ccc_arena_alloc(mem, n * sizeof *l->order);
-    l->stack = ccc_arena_alloc(mem, n * sizeof *l->stack);
-    uint32_t *unit_of_group = ccc_arena_alloc(mem, g->n_groups * sizeof *unit_of_group);
-    if (!l->member || !l->first || !l->unit_of || !l->state || !l->order || !l->stack || !unit_of_group)
-        return nomem(&l->s);
-    number_units(l, unit_of_group);
-    return CCC_OK;
-}
-
 ccc_status ccc_group_list(const ccc_graph *g, ccc_arena *mem, ccc_group_info **out, unsigned *n, ccc_err *err)
 {
-    lister l = {.n_units = 0};
+    sorter s;
     ccc_users u;
-    CCC_TRY(sorter_new(&l.s, &u, g, mem, err));
-    CCC_TRY(lister_new(&l, mem));
-    ccc_group_info *info = ccc_arena_alloc(mem, (l.n_units + 1) * sizeof *info);
-    if (!info) return nomem(&l.s);
-    for (uint32_t i = 0; i < l.n_units; i++)
-        if (l.state[i] == 0) CCC_TRY(place_unit(&l, i));
-    for (uint32_t i = 0; i < l.n_units; i++) {
-        uint32_t unit = l.order[i];
-        CCC_TRY(describe_nodes(&l.s, l.member + l.first[unit], l.first[unit + 1] - l.first[unit], &info[i]));
+    ccc_units units;
+    CCC_TRY(sorter_new(&s, &u, g, mem, err));
+    CCC_TRY(ccc_units_order(&units, &u, mem, err));
+    ccc_group_info *info = ccc_arena_alloc(mem, (units.n + 1) * sizeof *info);
+    if (!info) return nomem(&s);
+    for (uint32_t i = 0; i < units.n; i++) {
+        const uint32_t *first = units.first + units.order[i];
+        CCC_TRY(describe_nodes(&s, units.member + first[0], first[1] - first[0], &info[i]));
     }
     *out = info;
-    *n = l.n_units;
+    *n = units.n;
     return CCC_OK;
 }
 
