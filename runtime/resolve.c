@@ -221,6 +221,9 @@ static ccc_status memory_node(rt_launch *l, rt_scope *s, const ccart_program *p,
         if (size_B < 0 || (uint64_t)size_B > left_B)
             STALE("target %s: a memory node goes beyond its buffer", s->code->target->name);
     }
+    uintptr_t to = (uintptr_t)at[0], from = (uintptr_t)at[1];
+    if (n->n_params == 2 && (to < from ? from - to : to - from) < (uint64_t)size_B)
+        STALE("target %s: source and destination of a copy overlap", s->code->target->name);
     l->dst = at[0];
     l->src = at[1];
     l->size_B = (uint64_t)size_B;
