@@ -81,7 +81,7 @@ static void look_rope(const plan_builder *b, const ccc_group_info *u, rope_facts
     if (u->kv_write) {
         f->cache = a->in[0];
         f->fp8 = is_fp8(b, f->cache);
-        f->rows_fp8 = f->fp8 && !u->k.quantised;
+        f->rows_fp8 = f->fp8 && !u->k.cast;
         f->k = u->k.rows;
         f->v = u->v.rows;
         f->k_times = u->k.times;

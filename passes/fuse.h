@@ -39,6 +39,11 @@ int ccc_aux_at_of(const ccc_graph *g, ccc_val v, ccc_dim rows, ccc_dim cols);
 ccc_val ccc_chain_x(const ccc_graph *g, const uint8_t *mark, const ccc_nid *node, unsigned n);
 bool ccc_is_unit_node(const ccc_users *u, ccc_nid n); /* runs in a step: neither leaf, view nor weight data */
 bool ccc_is_immediate(const ccc_graph *g, ccc_val v);
+/* k or v of a cache write, seen through a quantisation to e4m3: at most one product by a constant, then the
+ * cast */
+ccc_kv_rows ccc_kv_rows_of(const ccc_graph *g, ccc_val v);
+/* Does n read what the anchor made, other than to round it to bf16? */
+bool ccc_reads_unrounded(const ccc_graph *g, ccc_nid anchor, ccc_nid n);
 
 typedef enum {
     CCC_HOOKS_NONE,

@@ -32,24 +32,18 @@ static bool is_bf16(const ccc_fuse *f, ccc_val v)
     return f->g->value[v].type.dtype == CCC_BF16;
 }
 
-/* v = cast([mul by a constant] rows) to e4m3, for this write alone: adds these nodes and returns rows; 0: it
- * is something else or taken. v of another dtype is rows as it is. */
+/* Adds the quantisation of v, if it is for this write alone, and returns the rows in front of it; 0: it is
+ * something else or taken. v of another dtype is rows as it is. */
 static ccc_val add_quantisation(ccc_fuse *f, ccc_region *r, ccc_val v)
 {
     const ccc_graph *g = f->g;
+    ccc_kv_rows q = ccc_kv_rows_of(g, v);
     if (g->value[v].type.dtype != CCC_E4M3) return v;
-    ccc_nid cast = g->value[v].def;
-    const ccc_node *c = &g->node[cast], *m = ccc_def(g, c->in[0]);
-    if (c->op != CCC_OP_cast || c->group || ccc_n_uses(&f->u, v) != 1) return 0;
-    ccc_val rows = c->in[0];
-    if (m->op == CCC_OP_mul) {
-        unsigned by = ccc_is_immediate(g, m->in[0]) ? 0 : 1;
-        if (!ccc_is_immediate(g, m->in[by]) || m->group || ccc_n_uses(&f->u, rows) != 1) return 0;
-        ccc_region_add(f, r, g->value[rows].def);
-        rows = m->in[1 - by];
-    }
-    ccc_region_add(f, r, cast);
-    return rows;
+    if (!q.cast || g->node[q.cast].group || ccc_n_uses(&f->u, v) != 1) return 0;
+    if (q.mul && (g->node[q.mul].group || ccc_n_uses(&f->u, g->node[q.mul].out[0]) != 1)) return 0;
+    if (q.mul) ccc_region_add(f, r, q.mul);
+    ccc_region_add(f, r, q.cast);
+    return q.rows;
 }
 
 static const char *add_rope(ccc_fuse *f, ccc_region *r, ccc_nid rope, ccc_nid cast)

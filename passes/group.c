@@ -189,37 +189,19 @@ static ccc_status wire(sorter *s)
     return CCC_OK;
 }
 
-/* k or v of the group's cache write, seen through a quantisation to e4m3: at most one product, then the cast
- */
+/* k or v of the group's cache write; what of its quantisation is outside the group is somebody else's */
 static ccc_kv_rows rows_written(const sorter *s, ccc_val v)
 {
-    ccc_kv_rows r = {.rows = v, .times = 1};
-    const ccc_node *c = ccc_def(s->g, v), *m;
-    if (!inside(s, v) || c->op != CCC_OP_cast || s->g->value[v].type.dtype != CCC_E4M3) return r;
-    r.quantised = true;
-    r.rows = c->in[0];
-    m = ccc_def(s->g, r.rows);
-    if (!inside(s, r.rows) || m->op != CCC_OP_mul) return r;
-    unsigned by = ccc_is_immediate(s->g, m->in[0]) ? 0 : 1;
-    if (!ccc_is_immediate(s->g, m->in[by])) return r;
-    r.times = (float)ccc_attr_float(ccc_def(s->g, m->in[by]), "value");
-    r.rows = m->in[1 - by];
+    ccc_kv_rows r = ccc_kv_rows_of(s->g, v);
+    if (!s->mark[r.cast]) return (ccc_kv_rows){.rows = v, .times = 1};
+    if (!s->mark[r.mul]) return (ccc_kv_rows){.rows = s->g->node[r.cast].in[0], .cast = r.cast, .times = 1};
     return r;
 }
 
-/* Is n a part of that quantisation? */
 static bool quantises_rows(const sorter *s, ccc_nid n)
 {
     const ccc_group_info *f = s->info;
-    const ccc_node *w = &s->g->node[f->kv_write];
-    const ccc_kv_rows *rows[] = {&f->k, &f->v};
-    for (unsigned i = 0; f->kv_write && i < 2; i++) {
-        if (!rows[i]->quantised) continue;
-        ccc_nid cast = s->g->value[w->in[1 + i]].def;
-        ccc_val product = s->g->node[cast].in[0];
-        if (n == cast || (product != rows[i]->rows && n == s->g->value[product].def)) return true;
-    }
-    return false;
+    return n == f->k.cast || n == f->k.mul || n == f->v.cast || n == f->v.mul;
 }
 
 /* the rounding of a rotation that the cache write and the attention of its group read */
@@ -240,10 +222,9 @@ static bool to_bf16(const sorter *s, ccc_nid n)
 static ccc_status check_rounded(sorter *s, const ccc_part *e)
 {
     for (unsigned i = 0; i < e->n; i++)
-        for (unsigned j = 0; j < s->g->node[e->node[i]].n_in; j++)
-            if (s->g->value[s->g->node[e->node[i]].in[j]].def == s->info->anchor && !to_bf16(s, e->node[i]))
-                return bad(s, e->node[i], "the kernel of %s rounds to bf16 first",
-                           ccc_ops[op_of(s, s->info->anchor)].name);
+        if (ccc_reads_unrounded(s->g, s->info->anchor, e->node[i]))
+            return bad(s, e->node[i], "the kernel of %s rounds to bf16 first",
+                       ccc_ops[op_of(s, s->info->anchor)].name);
     return CCC_OK;
 }
 
@@ -281,7 +262,7 @@ static ccc_status sort_rope(sorter *s)
     const ccc_node *w = &s->g->node[f->kv_write];
     f->k = rows_written(s, w->in[1]);
     f->v = rows_written(s, w->in[2]);
-    if (f->k.quantised != f->v.quantised)
+    if (!f->k.cast != !f->v.cast)
         return bad(s, f->kv_write, "k and v must both become e4m3 in the group, or neither");
     for (unsigned i = 0; i < f->n; i++) {
         ccc_nid n = f->node[i];

@@ -193,13 +193,30 @@ const char *ccc_fuse_illegal_set(ccc_fuse *f, const ccc_nid *unsorted, unsigned 
     return NULL;
 }
 
-/* Does it read what the anchor made before its kernel rounds that to bf16? */
-static bool reads_unrounded(const ccc_fuse *f, const ccc_region *r, const ccc_node *n)
+bool ccc_reads_unrounded(const ccc_graph *g, ccc_nid anchor, ccc_nid nid)
 {
-    if (n->op == CCC_OP_cast && f->g->value[n->out[0]].type.dtype == CCC_BF16) return false;
+    const ccc_node *n = &g->node[nid];
+    if (n->op == CCC_OP_cast && g->value[n->out[0]].type.dtype == CCC_BF16) return false;
     for (unsigned i = 0; i < n->n_in; i++)
-        if (f->g->value[n->in[i]].def == r->anchor) return true;
+        if (g->value[n->in[i]].def == anchor) return true;
     return false;
+}
+
+ccc_kv_rows ccc_kv_rows_of(const ccc_graph *g, ccc_val v)
+{
+    ccc_kv_rows r = {.rows = v, .times = 1};
+    const ccc_node *c = ccc_def(g, v);
+    if (c->op != CCC_OP_cast || g->value[v].type.dtype != CCC_E4M3) return r;
+    r.cast = g->value[v].def;
+    r.rows = c->in[0];
+    const ccc_node *m = ccc_def(g, r.rows);
+    if (m->op != CCC_OP_mul) return r;
+    unsigned by = ccc_is_immediate(g, m->in[0]) ? 0 : 1;
+    if (!ccc_is_immediate(g, m->in[by])) return r;
+    r.mul = g->value[r.rows].def;
+    r.times = (float)ccc_attr_float(ccc_def(g, m->in[by]), "value");
+    r.rows = m->in[1 - by];
+    return r;
 }
 
 static const char *illegal_operands(ccc_fuse *f, const ccc_region *r, const ccc_node *n)
@@ -224,7 +241,7 @@ const char *ccc_fuse_illegal(ccc_fuse *f, const ccc_region *r, ccc_nid nid)
     if (r->hooks == CCC_HOOKS_NONE) return ccc_no_hooks;
     if (r->hooks == CCC_HOOKS_CAST && (r->n > 1 || n->op != CCC_OP_cast || t->dtype != CCC_BF16))
         return "the kernel of the anchor takes a cast to bf16 and nothing else";
-    if (r->hooks == CCC_HOOKS_ROUND && reads_unrounded(f, r, n))
+    if (r->hooks == CCC_HOOKS_ROUND && ccc_reads_unrounded(f->g, r->anchor, nid))
         return "the kernel of the anchor rounds to bf16 first";
     if (t->rank != 2 || !ccc_dim_equal(t->dim[0], r->rows)) return "it has other rows";
     if (!ccc_dim_equal(t->dim[1], r->cols)) return "it has other columns";
