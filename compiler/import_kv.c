@@ -6,14 +6,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-static const char *const k_names[] = {"model.layers.#.self_attn.k_proj.k_scale",
-                                      "model.layers.#.self_attn.attn.k_scale",
-                                      "model.layers.#.self_attn.k_scale"};
-static const char *const v_names[] = {"model.layers.#.self_attn.v_proj.v_scale",
-                                      "model.layers.#.self_attn.attn.v_scale",
-                                      "model.layers.#.self_attn.v_scale"};
-enum { N_NAMES = sizeof k_names / sizeof *k_names };
-
 ccc_status import_kv_options(importer *im)
 {
     const ccc_config *c = im->config;
@@ -64,9 +56,8 @@ static ccc_status read_scale(importer *im, const char *const *names, int64_t lay
 {
     const cccrt_source_tensor *t = NULL;
     char name[128];
-    for (int i = 0; i < N_NAMES && !t && im->source && !im->gguf; i++) {
-        const char *mark = strchr(names[i], '#');
-        snprintf(name, sizeof name, "%.*s%" PRId64 "%s", (int)(mark - names[i]), names[i], layer, mark + 1);
+    for (int i = 0; i < CCCRT_N_KV_SCALE_NAMES && !t && im->source && !im->gguf; i++) {
+        snprintf(name, sizeof name, "model.layers.%" PRId64 "%s", layer, names[i]);
         t = cccrt_source_find(im->source, name);
     }
     if (!t) return CCC_OK;
@@ -92,8 +83,8 @@ import_kv_scale import_kv_scales(importer *im, int64_t layer)
 {
     import_kv_scale s = {1, 1};
     bool k = false, v = false;
-    if (im->st == CCC_OK) im->st = read_scale(im, k_names, layer, &s.k, &k);
-    if (im->st == CCC_OK) im->st = read_scale(im, v_names, layer, &s.v, &v);
+    if (im->st == CCC_OK) im->st = read_scale(im, cccrt_k_scale_names, layer, &s.k, &k);
+    if (im->st == CCC_OK) im->st = read_scale(im, cccrt_v_scale_names, layer, &s.v, &v);
     if (im->st != CCC_OK || im->kv_dtype != CCC_E4M3) return (import_kv_scale){1, 1};
     if (k && !v) s.v = s.k;
     if (v && !k) s.k = s.v;

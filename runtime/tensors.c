@@ -337,12 +337,14 @@ static bool ends_with(const char *name, const char *const *tails, size_t n_tails
     return false;
 }
 
+const char *const cccrt_k_scale_names[CCCRT_N_KV_SCALE_NAMES] = {
+    ".self_attn.k_proj.k_scale", ".self_attn.attn.k_scale", ".self_attn.k_scale"};
+const char *const cccrt_v_scale_names[CCCRT_N_KV_SCALE_NAMES] = {
+    ".self_attn.v_proj.v_scale", ".self_attn.attn.v_scale", ".self_attn.v_scale"};
 bool cccrt_source_is_kv_scale(const char *name)
 {
-    static const char *const tails[] = {".self_attn.k_proj.k_scale", ".self_attn.attn.k_scale",
-                                        ".self_attn.k_scale",        ".self_attn.v_proj.v_scale",
-                                        ".self_attn.attn.v_scale",   ".self_attn.v_scale"};
-    return ends_with(name, tails, sizeof tails / sizeof *tails);
+    return ends_with(name, cccrt_k_scale_names, CCCRT_N_KV_SCALE_NAMES) ||
+           ends_with(name, cccrt_v_scale_names, CCCRT_N_KV_SCALE_NAMES);
 }
 
 bool cccrt_source_ignorable(const char *name)

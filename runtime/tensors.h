@@ -39,7 +39,11 @@ const cccrt_source_tensor *cccrt_source_get(const cccrt_source *s, uint32_t i); 
 const cccrt_source_tensor *cccrt_source_find(const cccrt_source *s, const char *name);    /* NULL: none */
 /* Tensors that checkpoints carry and no model reads (buffers such as rotary_emb.inv_freq): neither missing nor too many. */
 bool cccrt_source_ignorable(const char *name);
-bool cccrt_source_is_kv_scale(const char *name);                 /* of K or V of a layer: a constant of the graph that an importer makes; ignorable */
+/* Behind "model.layers.N": names under which checkpoints carry the scale of K and of V of a layer, in order of preference. It is a constant
+ * of the graph that an importer makes, and ignorable. */
+enum { CCCRT_N_KV_SCALE_NAMES = 3 };
+extern const char *const cccrt_k_scale_names[CCCRT_N_KV_SCALE_NAMES], *const cccrt_v_scale_names[CCCRT_N_KV_SCALE_NAMES];
+bool cccrt_source_is_kv_scale(const char *name);
 uint32_t cccrt_source_files(const cccrt_source *s);
 const char *cccrt_source_path(const cccrt_source *s, uint32_t file);
 int cccrt_source_fd(const cccrt_source *s, uint32_t file);       /* borrowed: for pread and posix_fadvise alone */
@@ -65,11 +69,11 @@ typedef struct { const char *key; char value[48]; } cccrt_fact; /* key: a litera
  * rope_original_max_position, rms_norm_eps, heads, kv_heads, head_size, hidden_act, tie_word_embeddings; what does not apply is left out.
  * Numbers are rounded to f32 (GGUF keeps no more) and printed as the shortest text that reads back as the same f32.
  * An artifact's facts and these must agree in every key that both have. CCC_E_PARSE: a config.json that cannot be read. */
-/* One fact more, "kv_cache_scales": "default" where the source has none, else a hash of their names and values. */
-ccc_status cccrt_source_kv_scales(const cccrt_source *s, cccrt_fact *out, ccc_err *err);
 ccc_status cccrt_source_facts(const cccrt_source *s, cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n, ccc_err *err);
 /* The same from the text of a config.json; `file` for messages. */
 ccc_status cccrt_config_facts(const char *text, size_t size_B, const char *file, cccrt_fact facts[CCCRT_MAX_FACTS], uint32_t *n, ccc_err *err);
+/* One fact more, "kv_cache_scales": "default" where the source has none, else a hash of their names and values. */
+ccc_status cccrt_source_kv_scales(const cccrt_source *s, cccrt_fact *out, ccc_err *err);
 void cccrt_fact_number(char out[48], double v);                  /* the canonical text of a number, whatever the locale */
 double cccrt_fact_value(double v);                               /* what that text says: 1e-05 for the f32 nearest to it */
 #endif
