@@ -139,7 +139,6 @@ INLINE void load_kv(const attention_args *a, const work_t SHARED *w, i32 n)
         NO_UNROLL for (i32 e = tid(); e < COLS * PIECES; e += NT) copy_piece(a, w, n, e);
     }
 }
-
 #endif
 
 /* ---- arithmetic: lane 4g+t of a warp has rows g and g+8, columns 2t and 2t+1 of each 8 -------------------------------------------------- */

@@ -149,6 +149,7 @@ INLINE void acc_zero(acc_t *A)
 #include "attn_page_fp8.h"
 #else
 typedef struct { vu4 k[2][4], v[4][2]; } kv_t;
+#define MMA mma_bf16
 /* the first of the elements in piece i of a q row */
 INLINE i32 q_at(i32 i) { return (4 * i + (lane() & 3)) * 8; }
 INLINE float q_ready(q_t *Q) { return (void)Q, 1; }
@@ -172,7 +173,7 @@ INLINE void score(float s[2][4], const q_t *Q, const kv_t *T)
         UNROLL for (i32 c = 0; c < 2; c++) UNROLL for (i32 k = 0; k < 4; k++) e[c][k] = 0;
         UNROLL for (i32 i = 0; i < NK; i++) UNROLL for (i32 c = 0; c < 2; c++) {
             u32 x[4] = {T->k[0][i][2 * c], T->k[1][i][2 * c], T->k[0][i][2 * c + 1], T->k[1][i][2 * c + 1]};
-            mma_bf16(e[c], x, Q->r[q][i][2 * c], Q->r[q][i][2 * c + 1]);
+            MMA(e[c], x, Q->r[q][i][2 * c], Q->r[q][i][2 * c + 1]);
         }
         UNROLL for (i32 k = 0; k < 4; k++) s[q][k] = e[0][k] + e[1][k];
     }
@@ -181,15 +182,15 @@ INLINE void v_zero(kv_t *T, i32 k) { UNROLL for (i32 h = 0; h < NV; h++) T->v[k]
 INLINE u32 p_pack(float x, float y) { return bf16_pack(x, y); }
 /* element e of the V rows of tokens x and y, as a pair */
 INLINE u32 v_pair(const kv_t *T, i32 x, i32 y, i32 e) { return prmt(T->v[x][e / 8][e % 8 / 2], T->v[y][e / 8][e % 8 / 2], e & 1 ? 0x7632 : 0x5410); }
+INLINE i32 dim_of(i32 b) { return (perm(lane() >> 2) + 8 * b) * 8; }
+#endif
 INLINE void value(acc_t *A, u32 p[2][2], const kv_t *T)
 {
     UNROLL for (i32 j = 0; j < NE / 2; j++) {
         u32 x[4] = {v_pair(T, 0, 1, j), v_pair(T, 0, 1, j + NE / 2), v_pair(T, 2, 3, j), v_pair(T, 2, 3, j + NE / 2)};
-        UNROLL for (i32 q = 0; q < NQ; q++) mma_bf16(A->o[q][j], x, p[q][0], p[q][1]);
+        UNROLL for (i32 q = 0; q < NQ; q++) MMA(A->o[q][j], x, p[q][0], p[q][1]);
     }
 }
-INLINE i32 dim_of(i32 b) { return (perm(lane() >> 2) + 8 * b) * 8; }
-#endif
 INLINE void q_load(q_t *Q, const args_t *a, i32 row)
 {
     i32 g = lane() >> 2;

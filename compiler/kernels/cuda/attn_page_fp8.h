@@ -4,6 +4,7 @@
 #define UB (ccc_D / 8)
 #define UW (UB / 4)
 typedef struct { u32 k[2][8], v[4][4]; } kv_t;
+#define MMA mma_f16
 
 INLINE i32 q_at(i32 i) { return UB == 16 ? (i / 2 * 4 + (lane() & 3)) * 16 + i % 2 * 8 : (4 * i + (lane() & 3)) * 8; }
 INLINE void unit_load(u32 *to, const char SHARED *p)
@@ -46,7 +47,7 @@ INLINE void score(float s[2][4], const q_t *Q, const kv_t *T)
     UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) UNROLL for (i32 k = 0; k < 4; k++) e[q][c][k] = 0;
     UNROLL for (i32 w = 0; w < 2 * UW; w++) {
         u32 x[4] = {widen(T->k[0][w], 0), widen(T->k[1][w], 0), widen(T->k[0][w], 1), widen(T->k[1][w], 1)};
-        UNROLL for (i32 q = 0; q < NQ; q++) mma_f16(e[q][w % 2], x, Q->r[q][w / 2][w % 2 * 2], Q->r[q][w / 2][w % 2 * 2 + 1]);
+        UNROLL for (i32 q = 0; q < NQ; q++) MMA(e[q][w % 2], x, Q->r[q][w / 2][w % 2 * 2], Q->r[q][w / 2][w % 2 * 2 + 1]);
     }
     UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 k = 0; k < 4; k++) s[q][k] = e[q][0][k] + e[q][1][k];
 }
@@ -56,12 +57,5 @@ INLINE u32 v_pair(const kv_t *T, i32 x, i32 y, i32 e)
 {
     u32 two = prmt(T->v[x][e / 4], T->v[y][e / 4], e & 2 ? 0x7362 : 0x5140); /* elements e & ~1, then e | 1, of both */
     return e4m3_f16((u16)(e & 1 ? two >> 16 : two));
-}
-INLINE void value(acc_t *A, u32 p[2][2], const kv_t *T)
-{
-    UNROLL for (i32 j = 0; j < NE / 2; j++) {
-        u32 x[4] = {v_pair(T, 0, 1, j), v_pair(T, 0, 1, j + NE / 2), v_pair(T, 2, 3, j), v_pair(T, 2, 3, j + NE / 2)};
-        UNROLL for (i32 q = 0; q < NQ; q++) mma_f16(A->o[q][j], x, p[q][0], p[q][1]);
-    }
 }
 INLINE i32 dim_of(i32 b) { return perm(lane() >> 2) * NE + 8 * b; }
