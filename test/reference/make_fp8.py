@@ -14,10 +14,9 @@ import tempfile
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import LlamaForCausalLM
 
 import tiny
-from make_tiny import keep, run
+from make_tiny import in_both, keep, run
 
 SATURATED = {"q_proj": 0.8, "k_proj": 0.7, "v_proj": 0.6, "up_proj": 0.75, "o_proj": 0.9}  # scale / (largest / 448)
 
@@ -78,13 +77,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for name in tiny.FP8:
             weights, tokens = tiny.weights_of(name), tiny.tokens_of(name)
-            tiny.write_hf(os.path.join(folder, name), tiny.config_of(name), weights)
-            f32, bf16 = (
-                LlamaForCausalLM.from_pretrained(
-                    os.path.join(folder, name), dtype=dtype, attn_implementation="eager"
-                ).eval()
-                for dtype in (torch.float32, torch.bfloat16)
-            )
+            f32, bf16 = in_both(os.path.join(folder, name), name, weights)
             plain, scales = run(f32, tokens)[0], scales_of(f32, tokens)
             want, other = (run(quantise(m, scales), tokens)[0] for m in (f32, bf16))
             size, d, q = (np.sqrt((x.astype(np.float64) ** 2).mean()) for x in (want, other - want, plain - want))

@@ -11,12 +11,11 @@ import tempfile
 
 import numpy as np
 import torch
-from transformers import LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 import tiny
 from make_fp8 import e4m3
-from make_tiny import keep, run
+from make_tiny import in_both, keep, run
 
 PLAIN = modeling_llama.eager_attention_forward
 SATURATED = {"k16": (0.5, 0.6), "k64": (0.4, 0.8)}  # scale / (largest / 448)
@@ -52,13 +51,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for name in tiny.KV8:
             weights, tokens, layers = tiny.weights_of(name), tiny.tokens_of(name), tiny.ALL[name][5]
-            tiny.write_hf(os.path.join(folder, name), tiny.config_of(name), weights)
-            f32, bf16 = (
-                LlamaForCausalLM.from_pretrained(
-                    os.path.join(folder, name), dtype=dtype, attn_implementation="eager"
-                ).eval()
-                for dtype in (torch.float32, torch.bfloat16)
-            )
+            f32, bf16 = in_both(os.path.join(folder, name), name, weights)
             modeling_llama.eager_attention_forward = PLAIN
             plain = run(f32, tokens)[0]
             scales = np.ones((layers, 2), np.float32)

@@ -34,6 +34,15 @@ def run(model, tokens, causal=True):
     return np.concatenate(rows), np.mean(tops)
 
 
+def in_both(folder, name, weights):
+    """transformers' model of tiny.py's `name`, written to folder, in f32 and in bf16."""
+    tiny.write_hf(folder, tiny.config_of(name), weights)
+    return [
+        LlamaForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+
+
 def keep(data, name, f32, bf16):
     bits = tiny.to_bf16(bf16)
     assert (tiny.of_bf16(bits) == bf16).all()
@@ -50,13 +59,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for name in tiny.MODELS:
             weights, tokens = tiny.weights_of(name), tiny.tokens_of(name)
-            tiny.write_hf(os.path.join(folder, name), tiny.config_of(name), weights)
-            both = [
-                LlamaForCausalLM.from_pretrained(
-                    os.path.join(folder, name), dtype=dtype, attn_implementation="eager"
-                ).eval()
-                for dtype in (torch.float32, torch.bfloat16)
-            ]
+            both = in_both(os.path.join(folder, name), name, weights)
             (f32, top), (bf16, _) = (run(model, tokens) for model in both)
             acausal = [run(model, tokens, causal=False)[0] for model in both]
             d = np.sqrt(((bf16 - f32) ** 2).mean())

@@ -58,4 +58,14 @@ float hk_uniform(void); /* in [-1, 1) */
 float hk_bf16_f32(u16 v);
 u16 hk_f32_bf16(float v);
 u16 *hk_random_bf16(size_t n, float scale);
+
+typedef struct { /* a KV cache of rows of d numbers, `bytes` each; NaN throughout */
+    char *k, *v;
+    i64 block_stride, token_stride, head_stride;
+    int blocks, size, d, layout, bytes;
+} hk_cache;
+hk_cache hk_cache_new(int layout, int blocks, int size, int heads, int d, int bytes);
+void *hk_cache_element(const hk_cache *c, int block, int t, int head, int d, int is_v); /* by the formulas of abi.h */
+/* What of the arguments is the cache's and the heads': a row of out is that of q. */
+attention_args hk_attention_args(const hk_cache *c, void *out, const u16 *q, int hq);
 #endif

@@ -4,33 +4,9 @@
 #include <criterion/criterion.h>
 #include "host_kernels.h"
 
-typedef struct {
-    char *k, *v;
-    i64 block_stride, token_stride, head_stride;
-    int blocks, size, heads, d, layout;
-} cache;
-
-static cache new_cache(int layout, int blocks, int size, int heads, int d)
+static u16 *element(const hk_cache *c, int block, int t, int head, int d, int is_v)
 {
-    cache c = {.blocks = blocks, .size = size, .heads = heads, .d = d, .layout = layout};
-    i64 row = 2 * d;
-    if (layout == 1)
-        c.head_stride = row, c.token_stride = row * heads, c.block_stride = c.token_stride * size;
-    if (layout == 2) c.token_stride = row, c.head_stride = row * size, c.block_stride = c.head_stride * heads;
-    if (layout == 3) c.head_stride = 2 * row * size, c.block_stride = c.head_stride * heads;
-    c.k = hk_alloc((size_t)(c.block_stride * blocks));
-    c.v = layout == 3 ? c.k : hk_alloc((size_t)(c.block_stride * blocks));
-    return c;
-}
-/* element d of a row: the formulas of abi.h */
-static u16 *element(const cache *c, int block, int t, int head, int d, int is_v)
-{
-    i64 at = block * c->block_stride + head * c->head_stride;
-    if (c->layout != 3) return (u16 *)(void *)((is_v ? c->v : c->k) + at + t * c->token_stride + d * 2);
-    int p = t / 16, r = t % 16, chunk = d / 8;
-    if (chunk < c->d / 64 * 8) chunk = (chunk & ~7) | ((chunk ^ r) & 7);
-    return (u16 *)(void *)(c->k + at + p * (2 * 16 * c->d * 2) + (is_v ? 16 * c->d * 2 : 0) + r * c->d * 2 +
-                           chunk * 16 + d % 8 * 2);
+    return hk_cache_element(c, block, t, head, d, is_v);
 }
 
 /* ---- rope_kv ------------------------------------------------------------------------------------------- */
@@ -64,7 +40,7 @@ Test(host_rope_kv, every_part_and_layout)
             for (int i = 0; i < TABLE * h.rotary; i++) table[i] = hk_uniform();
             i64 positions[T] = {0, 5, 39, 40, -1, 7, 8},
                 slots[T] = {0, 17, -1, 2, (i64)BLOCKS * h.size - 1, (i64)BLOCKS * h.size, 1};
-            cache c = new_cache(h.layout, BLOCKS, h.size, h.hkv, h.d);
+            hk_cache c = hk_cache_new(h.layout, BLOCKS, h.size, h.hkv, h.d, 2);
             u32 status[4] = {0};
             hk_spec = (hk_spec_t){.HQ = h.hq,
                                   .HKV = h.hkv,
@@ -183,7 +159,7 @@ static void *run_step(const step_case *c, const inputs *in, int layout, int from
 {
     int total = 0, table[MAX_S][MAX_BLOCKS], start[MAX_S + 1], first = in->start[from],
         T = in->start[from + count] - first, used = MAX_S * MAX_BLOCKS;
-    cache kv = new_cache(layout, used, c->size, c->hkv, c->d);
+    hk_cache kv = hk_cache_new(layout, used, c->size, c->hkv, c->d, 2);
     for (int s = 0; s <= count; s++) start[s] = in->start[from + s] - first;
     memset(table, 0x7f, sizeof table); /* beyond a sequence's blocks: numbers that no cache has */
     for (int s = 0; s < count; s++)
@@ -197,25 +173,16 @@ static void *run_step(const step_case *c, const inputs *in, int layout, int from
         }
     u32 status[4] = {0};
     void *out = hk_alloc((size_t)(T * c->hq * c->d) * (added ? 4 : 2));
-    attention_args a = {.out = out,
-                        .q = in->q + (size_t)(first * c->hq * c->d),
-                        .k_cache = kv.k,
-                        .v_cache = kv.v,
-                        .table = table[0],
-                        .seq_lens = c->len + from,
-                        .query_start = start,
-                        .status = status,
-                        .block_stride = kv.block_stride,
-                        .token_stride = kv.token_stride,
-                        .head_stride = kv.head_stride,
-                        .S = count,
-                        .T = T,
-                        .max_blocks = MAX_BLOCKS,
-                        .q_ld = c->hq * c->d,
-                        .out_ld = c->hq * c->d,
-                        .kv_blocks = used,
-                        .scale = 1.0f / sqrtf((float)c->d),
-                        .aux.p = {(void *)(uintptr_t)added}};
+    attention_args a = hk_attention_args(&kv, out, in->q + (size_t)(first * c->hq * c->d), c->hq);
+    a.table = table[0];
+    a.seq_lens = c->len + from;
+    a.query_start = start;
+    a.status = status;
+    a.S = count;
+    a.T = T;
+    a.max_blocks = MAX_BLOCKS;
+    a.scale = 1.0f / sqrtf((float)c->d);
+    a.aux.p[0] = (void *)(uintptr_t)added;
     hk_spec = (hk_spec_t){.OUT_F32 = added != NULL,
                           .hooks = added ? c->hq * c->d : 0,
                           .HQ = c->hq,
@@ -296,30 +263,21 @@ Test(host_attention, wild_arguments_stay_inside)
     hk_seed(13);
     enum { T = 4 };
     u16 *q = hk_random_bf16(T * 16, 1), *out = hk_alloc(T * 16 * 2);
-    cache kv = new_cache(1, 2, 16, 1, 16);
+    hk_cache kv = hk_cache_new(1, 2, 16, 1, 16, 2);
     memset(kv.k, 0, (size_t)(kv.block_stride * 2));
     memset(kv.v, 0, (size_t)(kv.block_stride * 2));
     i32 *table = hk_alloc(2 * 3 * 4), lens[2] = {1000, 20}, start[3] = {0, 3, 900};
     table[0] = 99, table[1] = -5, table[2] = 0, table[3] = 1, table[4] = 2, table[5] = 0;
     u32 status[4] = {0};
-    attention_args a = {.out = out,
-                        .q = q,
-                        .k_cache = kv.k,
-                        .v_cache = kv.v,
-                        .table = table,
-                        .seq_lens = lens,
-                        .query_start = start,
-                        .status = status,
-                        .block_stride = kv.block_stride,
-                        .token_stride = kv.token_stride,
-                        .head_stride = kv.head_stride,
-                        .S = 2,
-                        .T = T,
-                        .max_blocks = 3,
-                        .q_ld = 16,
-                        .out_ld = 16,
-                        .kv_blocks = 2,
-                        .scale = 1};
+    attention_args a = hk_attention_args(&kv, out, q, 1);
+    a.table = table;
+    a.seq_lens = lens;
+    a.query_start = start;
+    a.status = status;
+    a.S = 2;
+    a.T = T;
+    a.max_blocks = 3;
+    a.scale = 1;
     hk_spec = (hk_spec_t){.HQ = 1, .HKV = 1, .D = 16, .LAYOUT = 1, .BLOCK = 16};
     HK_RUN(attention, &a, 1 + 2, 1, (size_t)ccc_host_attention_scratch_B(16));
     cr_assert(status[0] == 3, "status %u", status[0]);

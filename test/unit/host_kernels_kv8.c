@@ -4,34 +4,6 @@
 #include <criterion/criterion.h>
 #include "host_kernels.h"
 
-typedef struct {
-    char *k, *v;
-    i64 block_stride, token_stride, head_stride;
-    int size, d, layout, bytes;
-} cache;
-
-static cache new_cache(int layout, int blocks, int size, int heads, int d, int bytes)
-{
-    cache c = {.size = size, .d = d, .layout = layout, .bytes = bytes};
-    i64 row = (i64)bytes * d;
-    if (layout == 1)
-        c.head_stride = row, c.token_stride = row * heads, c.block_stride = c.token_stride * size;
-    if (layout == 2) c.token_stride = row, c.head_stride = row * size, c.block_stride = c.head_stride * heads;
-    if (layout == 3) c.head_stride = 2 * row * size, c.block_stride = c.head_stride * heads;
-    c.k = hk_alloc((size_t)(c.block_stride * blocks));
-    c.v = layout == 3 ? c.k : hk_alloc((size_t)(c.block_stride * blocks));
-    return c;
-}
-/* element d of a row: the formulas of abi.h */
-static void *element(const cache *c, int block, int t, int head, int d, int is_v)
-{
-    i64 at = block * c->block_stride + head * c->head_stride, x = (i64)d * c->bytes,
-        row = (i64)c->d * c->bytes;
-    if (c->layout != 3) return (is_v ? c->v : c->k) + at + t * c->token_stride + x;
-    i64 chunk = x / 16, r = t % 16;
-    if (chunk < row / 128 * 8) chunk = (chunk & ~7) | ((chunk ^ r) & 7);
-    return c->k + at + t / 16 * (32 * row) + (is_v ? 16 * row : 0) + r * row + chunk * 16 + x % 16;
-}
 static float of_e4m3(u8 b)
 {
     int e = b >> 3 & 15, m = b & 7;
@@ -58,7 +30,7 @@ static const heads_case cases[] = {
 enum { T = 5, BLOCKS = 3, TABLE = 40 };
 
 static void run_rope(const heads_case *h, int layout, const void *rows, int row_B, int rows_fp8,
-                     const cache *c, const float *table, const i64 *slots, u16 *q_out)
+                     const hk_cache *c, const float *table, const i64 *slots, u16 *q_out)
 {
     static i64 positions[T] = {0, 5, 39, 7, 8};
     u32 status[4] = {0};
@@ -100,7 +72,7 @@ static void run_rope(const heads_case *h, int layout, const void *rows, int row_
     else HK_RUN(rope_kv, &a, 2, 1, 0);
     cr_assert(!status[0]);
 }
-static int count_written(const cache *c)
+static int count_written(const hk_cache *c)
 {
     int n = 0;
     for (i64 i = 0; i < c->block_stride * BLOCKS; i++) {
@@ -123,8 +95,8 @@ Test(host_kv8, rows_are_multiplied_and_rounded)
             for (int i = 0; i < TABLE * h->rotary; i++) table[i] = hk_uniform();
             rows[h->hq * h->d + 3] = 0x7fc0; /* NaN stays one */
             i64 slots[T] = {0, 17, -1, (i64)BLOCKS * h->size - 1, 1};
-            cache want = new_cache(1, BLOCKS, h->size, h->hkv, h->d, 2),
-                  have = new_cache(layout, BLOCKS, h->size, h->hkv, h->d, 1);
+            hk_cache want = hk_cache_new(1, BLOCKS, h->size, h->hkv, h->d, 2),
+                     have = hk_cache_new(layout, BLOCKS, h->size, h->hkv, h->d, 1);
             run_rope(h, 1, rows, 2, 0, &want, table, slots, q);
             run_rope(h, layout, rows, 2, 0, &have, table, slots, q8);
             cr_assert(!memcmp(q, q8, (size_t)q_n * 2));
@@ -132,9 +104,9 @@ Test(host_kv8, rows_are_multiplied_and_rounded)
                 for (int i = 0; i < 2 * h->hkv * h->d && slots[t] >= 0; i++) {
                     int is_v = i >= h->hkv * h->d, e = i % (h->hkv * h->d), b = (int)(slots[t] / h->size),
                         at = (int)(slots[t] % h->size);
-                    float x = hk_bf16_f32(*(u16 *)element(&want, b, at, e / h->d, e % h->d, is_v));
+                    float x = hk_bf16_f32(*(u16 *)hk_cache_element(&want, b, at, e / h->d, e % h->d, is_v));
                     u8 code = to_e4m3(x * (is_v ? 0.011f : 130.7f)),
-                       got = *(u8 *)element(&have, b, at, e / h->d, e % h->d, is_v);
+                       got = *(u8 *)hk_cache_element(&have, b, at, e / h->d, e % h->d, is_v);
                     cr_assert(got == code, "case %zu layout %d: %s %d of token %d is 0x%02x, not 0x%02x", n,
                               layout, is_v ? "V" : "K", e, t, got, code);
                 }
@@ -153,13 +125,13 @@ Test(host_kv8, rows_of_e4m3_are_copied)
             u8 *rows = hk_alloc((size_t)(T * ld));
             for (int i = 0; i < T * ld; i++) rows[i] = (u8)(hk_random() % 255);
             i64 slots[T] = {0, 17, -1, (i64)BLOCKS * h->size - 1, 1};
-            cache c = new_cache(layout, BLOCKS, h->size, h->hkv, h->d, 1);
+            hk_cache c = hk_cache_new(layout, BLOCKS, h->size, h->hkv, h->d, 1);
             run_rope(h, layout, rows, 1, 1, &c, NULL, slots, NULL);
             for (int t = 0; t < T; t++)
                 for (int i = 0; i < 2 * h->hkv * h->d && slots[t] >= 0; i++) {
                     int is_v = i >= h->hkv * h->d, e = i % (h->hkv * h->d), b = (int)(slots[t] / h->size),
                         at = (int)(slots[t] % h->size);
-                    cr_assert(*(u8 *)element(&c, b, at, e / h->d, e % h->d, is_v) ==
+                    cr_assert(*(u8 *)hk_cache_element(&c, b, at, e / h->d, e % h->d, is_v) ==
                               rows[t * ld + h->hq * h->d + i]);
                 }
             cr_assert(count_written(&c) == 4 * 2 * h->hkv * h->d);
@@ -174,7 +146,7 @@ static const int lens[S] = {130, 33, 1}, query_lens[S] = {1, 20, 1};
 static u16 *attend(const heads_case *h, int layout, int bytes, const u8 *codes, const u16 *q, float v_scale)
 {
     int n_T = 0, used = S * MAX_BLOCKS, next = 0, table[S][MAX_BLOCKS], start[S + 1] = {0};
-    cache c = new_cache(layout, used, h->size, h->hkv, h->d, bytes);
+    hk_cache c = hk_cache_new(layout, used, h->size, h->hkv, h->d, bytes);
     memset(table, 0x7f, sizeof table);
     for (int s = 0; s < S; s++) {
         start[s + 1] = n_T += query_lens[s];
@@ -183,8 +155,8 @@ static u16 *attend(const heads_case *h, int layout, int bytes, const u8 *codes, 
             for (int i = 0; i < 2 * h->hkv * h->d; i++) {
                 u8 code = codes[(s * LEN + j) * 2 * h->hkv * h->d + i];
                 int e = i % (h->hkv * h->d);
-                void *at =
-                    element(&c, table[s][j / h->size], j % h->size, e / h->d, e % h->d, i >= h->hkv * h->d);
+                void *at = hk_cache_element(&c, table[s][j / h->size], j % h->size, e / h->d, e % h->d,
+                                            i >= h->hkv * h->d);
                 if (bytes == 1) *(u8 *)at = code;
                 else *(u16 *)at = hk_f32_bf16(of_e4m3(code));
             }
@@ -192,25 +164,16 @@ static u16 *attend(const heads_case *h, int layout, int bytes, const u8 *codes, 
     }
     u32 status[4] = {0};
     u16 *out = hk_alloc((size_t)(n_T * h->hq * h->d) * 2);
-    attention_args a = {.out = out,
-                        .q = q,
-                        .k_cache = c.k,
-                        .v_cache = c.v,
-                        .table = table[0],
-                        .seq_lens = lens,
-                        .query_start = start,
-                        .status = status,
-                        .block_stride = c.block_stride,
-                        .token_stride = c.token_stride,
-                        .head_stride = c.head_stride,
-                        .S = S,
-                        .T = n_T,
-                        .max_blocks = MAX_BLOCKS,
-                        .q_ld = h->hq * h->d,
-                        .out_ld = h->hq * h->d,
-                        .kv_blocks = used,
-                        .scale = 0.03f,
-                        .v_scale = v_scale};
+    attention_args a = hk_attention_args(&c, out, q, h->hq);
+    a.table = table[0];
+    a.seq_lens = lens;
+    a.query_start = start;
+    a.status = status;
+    a.S = S;
+    a.T = n_T;
+    a.max_blocks = MAX_BLOCKS;
+    a.scale = 0.03f;
+    a.v_scale = v_scale;
     hk_spec = (hk_spec_t){.HQ = h->hq, .HKV = h->hkv, .D = h->d, .LAYOUT = layout, .BLOCK = h->size};
     unsigned gx = (unsigned)((n_T + CCC_HOST_QUERIES - 1) / CCC_HOST_QUERIES + S);
     if (bytes == 1) HK_RUN(attention_fp8, &a, gx, 1, (size_t)ccc_host_attention_scratch_B(h->d));

@@ -55,13 +55,19 @@ void hk_run(hk_kernel *kernel, const void *args, unsigned gx, unsigned gy, size_
 }
 
 static uint64_t state;
-void hk_seed(uint64_t seed) { state = seed * 2 + 1; }
+void hk_seed(uint64_t seed)
+{
+    state = seed * 2 + 1;
+}
 uint32_t hk_random(void)
 {
     state = state * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)(state >> 32);
 }
-float hk_uniform(void) { return (float)((int32_t)hk_random() >> 8) / 8388608.0f; }
+float hk_uniform(void)
+{
+    return (float)((int32_t)hk_random() >> 8) / 8388608.0f;
+}
 float hk_bf16_f32(u16 v)
 {
     uint32_t u = (uint32_t)v << 16;
@@ -87,4 +93,41 @@ u16 *hk_random_bf16(size_t n, float scale)
     u16 *p = hk_alloc(n * sizeof *p);
     for (size_t i = 0; i < n; i++) p[i] = hk_f32_bf16(hk_uniform() * scale);
     return p;
+}
+
+hk_cache hk_cache_new(int layout, int blocks, int size, int heads, int d, int bytes)
+{
+    hk_cache c = {.blocks = blocks, .size = size, .d = d, .layout = layout, .bytes = bytes};
+    i64 row = (i64)bytes * d;
+    if (layout == 1)
+        c.head_stride = row, c.token_stride = row * heads, c.block_stride = c.token_stride * size;
+    if (layout == 2) c.token_stride = row, c.head_stride = row * size, c.block_stride = c.head_stride * heads;
+    if (layout == 3) c.head_stride = 2 * row * size, c.block_stride = c.head_stride * heads;
+    c.k = hk_alloc((size_t)(c.block_stride * blocks));
+    c.v = layout == 3 ? c.k : hk_alloc((size_t)(c.block_stride * blocks));
+    return c;
+}
+
+void *hk_cache_element(const hk_cache *c, int block, int t, int head, int d, int is_v)
+{
+    i64 at = block * c->block_stride + head * c->head_stride, x = (i64)d * c->bytes,
+        row = (i64)c->d * c->bytes;
+    if (c->layout != 3) return (is_v ? c->v : c->k) + at + t * c->token_stride + x;
+    i64 chunk = x / 16, r = t % 16;
+    if (chunk < row / 128 * 8) chunk = (chunk & ~7) | ((chunk ^ r) & 7);
+    return c->k + at + t / 16 * (32 * row) + (is_v ? 16 * row : 0) + r * row + chunk * 16 + x % 16;
+}
+
+attention_args hk_attention_args(const hk_cache *c, void *out, const u16 *q, int hq)
+{
+    return (attention_args){.out = out,
+                            .q = q,
+                            .k_cache = c->k,
+                            .v_cache = c->v,
+                            .block_stride = c->block_stride,
+                            .token_stride = c->token_stride,
+                            .head_stride = c->head_stride,
+                            .q_ld = hq * c->d,
+                            .out_ld = hq * c->d,
+                            .kv_blocks = c->blocks};
 }

@@ -102,20 +102,27 @@ cache = f32(rng.standard_normal((4, 2, kv_heads, block, size)))
 k, v = (f32(np.round(rng.standard_normal((4, kv_heads, size)) * 16) / 16) for _ in range(2))
 q = f32(rng.standard_normal((4, heads, size)))
 slots, tables, lens, starts = [7, 2, 0, -1], [[3, 1], [0, 0]], [3, 1], [0, 2, 3]
-after = cache.copy()
-for t, slot in enumerate(slots):
-    if slot >= 0:
-        after[slot // block, 0, :, slot % block], after[slot // block, 1, :, slot % block] = k[t], v[t]
-out = np.zeros((4, heads, size))
-for i in range(2):
-    fresh = starts[i + 1] - starts[i]
-    for j in range(fresh):
-        sees = lens[i] - fresh + j + 1
-        for h in range(heads):
-            past = np.array([after[tables[i][r // block], :, h * kv_heads // heads, r % block] for r in range(sees)])
-            score = past[:, 0] @ q[starts[i] + j, h] * 0.5
-            p = np.exp(score - score.max())
-            out[starts[i] + j, h] = (p / p.sum()) @ past[:, 1]
+
+
+def attended(cache, k, v, scale, k_scale=1, v_scale=1):
+    """The step's rows written to the cache, then attention over it, whose rows stand for k_scale * K and v_scale * V."""
+    after, out = cache.copy(), np.zeros((4, heads, size))
+    for t, slot in enumerate(slots):
+        if slot >= 0:
+            after[slot // block, 0, :, slot % block], after[slot // block, 1, :, slot % block] = k[t], v[t]
+    for i in range(2):
+        fresh = starts[i + 1] - starts[i]
+        for j in range(fresh):
+            sees = lens[i] - fresh + j + 1
+            for h in range(heads):
+                past = np.array([after[tables[i][r // block], :, h * kv_heads // heads, r % block] for r in range(sees)])
+                score = (k_scale * past[:, 0]) @ q[starts[i] + j, h] * scale
+                p = np.exp(score - score.max())
+                out[starts[i] + j, h] = (p / p.sum()) @ (v_scale * past[:, 1])
+    return out
+
+
+out = attended(cache, k, v, 0.5)
 text = ('%c = cache {layer = 0} : bf16.nhd[2,2,3] %k = input "k" : bf16[4,6] %v = input "v" : bf16[4,6] %s = input "s" : i64[4] '
         '%c2 = kv_write %c, %k, %v, %s %q = input "q" : f32[4,12] %b = input "b" : i32[2,2] %l = input "l" : i32[2] '
         '%u = input "u" : i32[3] %y = attention %q, %c2, %b, %l, %u {scale = 0.5} return y = %y')
@@ -126,19 +133,7 @@ for op in ("attention", "kv_write", "cache"):
 past = np.round(cache * 4) / 4
 k8, v8 = np.round(k * 4) / 4, np.round(v * 4) / 4
 k8, v8, past = (np.clip(a, -1.75, 1.75) for a in (k8, v8, past))
-after = past.copy()
-for t, slot in enumerate(slots):
-    if slot >= 0:
-        after[slot // block, 0, :, slot % block], after[slot // block, 1, :, slot % block] = k8[t], v8[t]
-out = np.zeros((4, heads, size))
-for i in range(2):
-    fresh = starts[i + 1] - starts[i]
-    for j in range(fresh):
-        for h in range(heads):
-            seen = np.array([after[tables[i][r // block], :, h * kv_heads // heads, r % block] for r in range(lens[i] - fresh + j + 1)])
-            score = (0.5 * seen[:, 0]) @ q[starts[i] + j, h] * 0.25
-            p = np.exp(score - score.max())
-            out[starts[i] + j, h] = (p / p.sum()) @ (4 * seen[:, 1])
+out = attended(past, k8, v8, 0.25, 0.5, 4)
 text = ('%c = cache {layer = 0} : e4m3.ccc[2,2,3] %k = input "k" : f32[4,6] %v = input "v" : f32[4,6] %s = input "s" : i64[4] '
         '%half = constant {value = 0.5} %k2 = mul %k, %half %v2 = mul %v, %half %kq = cast %k2 {to = e4m3} %vq = cast %v2 {to = e4m3} '
         '%c2 = kv_write %c, %kq, %vq, %s %q = input "q" : f32[4,12] %b = input "b" : i32[2,2] %l = input "l" : i32[2] '
