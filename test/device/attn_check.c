@@ -3,7 +3,7 @@
  * sequence with a block number that does not exist (a kernel that reads one sets the status word, which must stay 0).
  * The cubins come from test/kernels/build_b.sh; their file names say the constants. Only libcuda.so.1 is needed, opened with dlopen.
  *   gcc -std=gnu17 -O3 -march=x86-64-v3 -o .carry/attn/attn_check test/device/attn_check.c -ldl -lm
- *   .carry/attn/attn_check [FOLDER of the cubins] [check|time|all] [only names that contain this] */
+ *   .carry/attn/attn_check [FOLDER of the cubins] [check|time|all] [only names that contain this] [PART/PARTS: each PARTS-th kernel from PART on] */
 #include "attn_check.h"
 
 static int failed;
@@ -435,11 +435,13 @@ static int is_kernel(const struct dirent *e)
 int main(int argc, char **argv)
 {
     const char *dir = argc > 1 ? argv[1] : ".carry/attn", *what = argc > 2 ? argv[2] : "all", *only = argc > 3 ? argv[3] : "";
+    int part = 0, parts = 1;
+    if (argc > 4) sscanf(argv[4], "%d/%d", &part, &parts);
     struct dirent **e;
     check_sincos();
     device_open();
     int n = scandir(dir, &e, is_kernel, by_name), ran = 0;
-    for (int i = 0; i < n && strcmp(what, "time"); i++) {
+    for (int i = part; i < n && strcmp(what, "time"); i += parts) {
         char name[300];
         snprintf(name, sizeof name, "%.*s", (int)(strlen(e[i]->d_name) - strlen(KERNEL_SUFFIX)), e[i]->d_name);
         if (!strstr(name, only)) continue;
@@ -448,7 +450,7 @@ int main(int argc, char **argv)
         ran++;
     }
     kernel_t rope = load_kernel(dir, CHAIN_ROPE), decode = load_kernel(dir, CHAIN_DECODE);
-    if (strcmp(what, "time") && rope.fn && decode.fn && strstr("chain", only)) { check_chain(rope, decode, CHAIN_MODEL); ran++; }
+    if (strcmp(what, "time") && !part && rope.fn && decode.fn && strstr("chain", only)) { check_chain(rope, decode, CHAIN_MODEL); ran++; }
     if (strcmp(what, "time")) printf("%s: %d kernels checked, %d failures\n", failed || !ran ? "FAIL" : "PASS", ran, failed);
 #ifndef EMULATE
     if (strcmp(what, "check") && !failed) time_all(dir, only);

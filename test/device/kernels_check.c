@@ -539,14 +539,15 @@ static void start(const char *self)
 int main(int argc, char **argv)
 {
     start(argv[0]);
-    int check = argc < 2, time = argc < 2, tune = 0;
+    int check = argc < 2, time = argc < 2, tune = 0, part = 0, parts = 1;
     for (int i = 1; i < argc; i++) {
+        sscanf(argv[i], "%d/%d", &part, &parts);
         check |= !strcmp(argv[i], "check");
         time |= !strcmp(argv[i], "time");
         tune |= !strcmp(argv[i], "tune");
         small |= !strcmp(argv[i], "small");
     }
-    for (int i = 0; check && i < n_list; i++) {
+    for (int i = part; check && i < n_list; i += parts) {
         sample *s = &list[i];
         if (!strcmp(s->src, "gather")) check_gather(s);
         if (!strcmp(s->src, "rows")) check_rows(s);
