@@ -53,6 +53,17 @@ INLINE void find_pages(tile_t *m, i32 j0, i32 n)
         m->v_page[p] = a->v_cache + kv_row(s, b, j % ccc_BLOCK, m->kv_head, 1);
     }
 }
+/* Asks for the pages of cache rows j0 .. j0+n: of a page the processor's own prefetch sees too little to run ahead */
+INLINE void fetch_pages(tile_t *m, i32 j0, i32 n)
+{
+    const i64 step = page_step(m);
+    find_pages(m, j0, n);
+    ROLLED for (i32 j = 0; j < n; j++)
+        for (i32 at = 0; at < KV_ROW_B; at += 64) {
+            __builtin_prefetch(m->k_page[j / KV_PAGE] + j % KV_PAGE * step + at, 0, 2);
+            __builtin_prefetch(m->v_page[j / KV_PAGE] + j % KV_PAGE * step + at, 0, 2);
+        }
+}
 /* elements 8p .. 8p+15 of row j of a page, as pairs of bf16; zeros beyond the head. e4m3 (p is even then, and nothing is beyond) becomes
  * bf16, which is exact */
 INLINE VU pairs16(const char *row, i32 j, i32 p)
@@ -310,9 +321,11 @@ INLINE void end(const tile_t *m, i32 one)
 INLINE void attend(tile_t *m, i32 one)
 {
     m->ld = one ? (ccc_D + 15) / 16 * 16 : ccc_D;
+    fetch_pages(m, 0, imin(COLS, m->visible));
     begin(m, one);
     ROLLED for (i32 j0 = 0; j0 < m->visible; j0 += COLS) {
         i32 n = imin(COLS, m->visible - j0);
+        if (m->visible - j0 > COLS) fetch_pages(m, j0 + COLS, imin(COLS, m->visible - j0 - COLS));
         find_pages(m, j0, n);
         all_scores(m, n, one);
         ROLLED for (i32 r = 0; r < m->rows; r++) softmax(m, r, j0, n);
