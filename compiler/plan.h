@@ -58,10 +58,13 @@ void plan_spec(plan_kernel *k, const char *name, int64_t value);
 /* ---- schedule ------------------------------------------------------------------------------------------------------------------- */
 enum {
     CCC_MATVEC_MAX_T = 2,          /* cuda: from here on a tensor-core tile is the better matmul, norm kernel in front included */
-    CCC_MATVEC_MAX_IN_FLIGHT = 16, /* 16-byte loads of a lane: more need too many registers */
-    /* A norm in front of a matvec is computed by every thread block. That hides under the weights on their way where rows are short; where they
-     * are long, a kernel of its own is faster (measured on an H100: hidden 576 gains 13 %, 2048 and 4096 lose 2 %). */
-    CCC_PROLOGUE_MAX_COLS = 1024
+    CCC_MATVEC_MAX_IN_FLIGHT = 16, /* 16-byte loads of a lane: more need too many registers, half as many where columns are taken by turns */
+    /* A norm in front of a matvec is computed by every thread block. Where its rows are short that hides under the weights on their way, whatever
+     * the matmul (measured on an H100: hidden 576 gains 13 %). Rows of 2048 and 4096 take longer; for one token it pays in front of a weight that
+     * is short, too. Steps with it in front of qkv, of gate and up, of both, instead of 7 kernels a layer: 8B e4m3 3.107, 3.189, 3.136 ms for 3.137
+     * (weights of 6144 and 28672 rows); 8B bf16 5.180, 5.373, 5.302 for 5.215; 1B bf16 0.989, 1.007, 0.988 for 1.003 (3072 and 16384 rows). */
+    CCC_PROLOGUE_MAX_COLS = 1024,
+    CCC_PROLOGUE_MAX_COLS_ONE = 4096, CCC_PROLOGUE_MAX_N_ONE = 8192
 };
 typedef struct { uint32_t mode; int64_t t_min, t_max; } plan_range;
 /* Programs of a target: ranges[0..*n), at most cap. has_tokens: the graph has a symbol T. */

@@ -110,8 +110,9 @@ static bool decode_attention(const ccc_target *t, const ccc_config *c, const ccc
 
 ccc_fuse_caps schedule_caps(const ccc_target *t, const ccc_config *c, const ccc_graph *g, uint32_t mode)
 {
-    bool prologue = t->kind == CCC_TARGET_CUDA && !c->batch_invariant && longest_norm(g) <= CCC_PROLOGUE_MAX_COLS;
-    return (ccc_fuse_caps){ .prologue_max_T = prologue ? CCC_MATVEC_MAX_T : 0, .pair_epilogue = true, .max_aux = 8, .rope_kv = true,
+    int64_t norm = longest_norm(g);
+    bool prologue = t->kind == CCC_TARGET_CUDA && !c->batch_invariant && norm <= CCC_PROLOGUE_MAX_COLS_ONE, any = norm <= CCC_PROLOGUE_MAX_COLS;
+    return (ccc_fuse_caps){ .prologue_max_T = !prologue ? 0 : any ? CCC_MATVEC_MAX_T : 1, .prologue_max_N = any ? 0 : CCC_PROLOGUE_MAX_N_ONE, .pair_epilogue = true, .max_aux = 8, .rope_kv = true,
                              .rope_attention = decode_attention(t, c, g, mode) };
 }
 
@@ -128,8 +129,8 @@ ccc_status schedule_open(ccc_plan *p, const char *text, ccc_err *err)
 ccc_matvec_shape schedule_matvec(const ccc_plan *p, const schedule_shape *s, int tok, bool norm)
 {
     const schedule_row *r = p->tune ? p->tune->forced : schedule_find(&p->schedule, s, tok);
-    if (r) return (ccc_matvec_shape){ r->constant[SCHEDULE_MATVEC_ROWS], r->constant[SCHEDULE_MATVEC_LOADS], r->constant[SCHEDULE_MATVEC_WARPS], r->constant[SCHEDULE_MATVEC_SPLIT] };
-    ccc_matvec_shape m = (s->dtype == CCC_E4M3 ? ccc_matvec_pick_fp8 : ccc_matvec_pick)((int)s->N, schedule_matvec_K(s), tok, norm, s->pair);
+    if (r) return schedule_matvec_of(r);
+    ccc_matvec_shape m = (s->dtype == CCC_E4M3 ? ccc_matvec_pick_fp8 : ccc_matvec_pick)((int)s->N, schedule_matvec_K(s), tok, norm, s->pair, p->target->n_sm);
     int split = schedule_split_of(&p->schedule, s, tok);
     if (split) m.split = split;
     if (m.warps < m.split) m.warps = m.split;

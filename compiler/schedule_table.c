@@ -6,7 +6,7 @@
 
 enum { MAX_ROWS = 4096, MAX_LINE = 512 };
 static const struct { const char *name; const char *constant[SCHEDULE_CONSTANTS]; } classes[SCHEDULE_CLASSES] = {
-    [SCHEDULE_MATVEC] = { "matvec", { "rows", "loads", "warps", "split" } },
+    [SCHEDULE_MATVEC] = { "matvec", { "rows", "loads", "warps", "split", "turns" } },
     [SCHEDULE_GEMM_T] = { "gemm_t", { "bn", "cols", "split", "blocks" } },
     [SCHEDULE_GEMM] = { "gemm", { "bn" } },
 };
@@ -14,17 +14,28 @@ static const struct { const char *name; const char *constant[SCHEDULE_CONSTANTS]
 /* ---- what is legal --------------------------------------------------------------------------------------------------------------- */
 static bool power_of_2(int v) { return v > 0 && !(v & (v - 1)); }
 
-static const char *wrong_matvec(const schedule_row *r)
+ccc_matvec_shape schedule_matvec_of(const schedule_row *r)
 {
     const int *c = r->constant;
-    ccc_matvec_shape s = { c[SCHEDULE_MATVEC_ROWS], c[SCHEDULE_MATVEC_LOADS], c[SCHEDULE_MATVEC_WARPS], c[SCHEDULE_MATVEC_SPLIT] };
+    return (ccc_matvec_shape){ c[SCHEDULE_MATVEC_ROWS], c[SCHEDULE_MATVEC_LOADS], c[SCHEDULE_MATVEC_WARPS], c[SCHEDULE_MATVEC_SPLIT], c[SCHEDULE_MATVEC_TURNS] };
+}
+
+void schedule_set_matvec(schedule_row *r, ccc_matvec_shape s)
+{
+    r->is = SCHEDULE_MATVEC;
+    memcpy(r->constant, (int[SCHEDULE_CONSTANTS]){ s.rows, s.loads, s.warps, s.split, s.turns }, sizeof r->constant);
+}
+
+static const char *wrong_matvec(const schedule_row *r)
+{
+    ccc_matvec_shape s = schedule_matvec_of(r);
     int tok = 1, K = schedule_matvec_K(&r->shape);
     if (r->t_max > CCC_MATVEC_MAX_T) return "a matvec serves 1 or 2 tokens";
     while (tok < r->t_max) tok *= 2;
     if (!power_of_2(s.rows) || !power_of_2(s.warps) || !power_of_2(s.split)) return "rows, warps and split must be powers of two";
     if (!ccc_matvec_ok(tok, r->shape.pair, s)) return "the template cannot be built with these constants";
-    if (s.rows * (r->shape.pair + 1) * s.loads > CCC_MATVEC_MAX_IN_FLIGHT) return "rows x loads needs too many registers";
-    if (ccc_matvec_shared_B(K, tok, r->shape.K <= CCC_PROLOGUE_MAX_COLS, r->shape.pair, s) > CCC_SHARED_MOST) return "it needs too much shared memory";
+    if (s.rows * (r->shape.pair + 1) * s.loads > (s.turns > 1 ? CCC_MATVEC_MAX_IN_FLIGHT / 2 : CCC_MATVEC_MAX_IN_FLIGHT)) return "rows x loads needs too many registers";
+    if (ccc_matvec_shared_B(K, tok, r->shape.K <= CCC_PROLOGUE_MAX_COLS_ONE, r->shape.pair, s) > CCC_SHARED_MOST) return "it needs too much shared memory";
     return NULL;
 }
 

@@ -2,7 +2,7 @@
  * tokens. compiler/schedules/TARGET.def is built in; --schedule names another file. What no row covers is left to the rules of
  * kernels/geometry.h.
  *     target sm_90a
- *     matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=1 loads=4 warps=8 split=4   # 11.9 us instead of 12.8
+ *     matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=1 loads=4 warps=8 split=4 turns=1   # 11.9 us instead of 12.8
  * A row's key is what stands before its constants, its class left out: two rows of one key must not serve the same T. */
 #ifndef CCC_SCHEDULE_TABLE_H
 #define CCC_SCHEDULE_TABLE_H
@@ -11,7 +11,7 @@
 
 /* One kernel each: in which order its constants stand in a row and in `constant` is in schedule_table.c. */
 typedef enum { SCHEDULE_MATVEC, SCHEDULE_GEMM_T /* weight rows are the tile's rows */, SCHEDULE_GEMM /* tokens are */, SCHEDULE_CLASSES } schedule_class;
-enum { SCHEDULE_MATVEC_ROWS, SCHEDULE_MATVEC_LOADS, SCHEDULE_MATVEC_WARPS, SCHEDULE_MATVEC_SPLIT, SCHEDULE_CONSTANTS,
+enum { SCHEDULE_MATVEC_ROWS, SCHEDULE_MATVEC_LOADS, SCHEDULE_MATVEC_WARPS, SCHEDULE_MATVEC_SPLIT, SCHEDULE_MATVEC_TURNS, SCHEDULE_CONSTANTS,
        SCHEDULE_GEMM_BN = 0, SCHEDULE_GEMM_COLS, SCHEDULE_GEMM_SPLIT, SCHEDULE_GEMM_BLOCKS };
 typedef struct { ccc_dtype dtype; int64_t N, K; bool pair; } schedule_shape; /* dtype of the weight; N columns of the output; with pair the weight has 2N rows */
 typedef struct {
@@ -42,6 +42,8 @@ int schedule_split_of(const schedule_table *t, const schedule_shape *s, int64_t 
 int schedule_matvec_K(const schedule_shape *s);
 int schedule_gemm_kb(const schedule_shape *s);
 ccc_gemm_tile schedule_tile(const schedule_row *row); /* of a gemm or gemm_t row */
+ccc_matvec_shape schedule_matvec_of(const schedule_row *row); /* of a matvec row */
+void schedule_set_matvec(schedule_row *row, ccc_matvec_shape s);
 /* The text built in for a target, "" if there is none. */
 const char *schedule_built_in(const char *target);
 #endif

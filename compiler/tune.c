@@ -1,10 +1,10 @@
-/* Which candidates there are: the rule's choice, that of the schedule in use, and the constants around the former, nearest first. */
+/* Which candidates there are: the rule's choice, that of the schedule in use, and the constants around these, nearest first. */
 #include "tune.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct { schedule_row row; int distance; } candidate;
-typedef struct { candidate *c; uint32_t n, cap; ccc_arena *mem; const schedule_row *rule; bool failed; } list;
+typedef struct { candidate *c; uint32_t n, cap; ccc_arena *mem; const schedule_row *rule, *used /* of the schedule, NULL: none */; bool failed; } list;
 
 static const int steps[] = { 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 224, 256 }; /* that constants take; some may lie between */
 enum { N_STEPS = sizeof steps / sizeof *steps };
@@ -16,13 +16,20 @@ static int step_of(int v)
     return n;
 }
 
-/* Steps from one to the other; another class is two steps away. */
+/* Steps from one to the other; another class is two steps away. How many turns there are follows from the other constants: that there are any is a step. */
 static int distance(const schedule_row *a, const schedule_row *b)
 {
     int d = 0;
     if (a->is != b->is) return 2;
-    for (int i = 0; i < SCHEDULE_CONSTANTS; i++) d += abs(step_of(a->constant[i]) - step_of(b->constant[i]));
+    for (int i = 0; i < SCHEDULE_CONSTANTS; i++)
+        d += a->is == SCHEDULE_MATVEC && i == SCHEDULE_MATVEC_TURNS ? (a->constant[i] > 1) != (b->constant[i] > 1) : abs(step_of(a->constant[i]) - step_of(b->constant[i]));
     return d;
+}
+
+static int distance_to_known(const list *l, const schedule_row *row)
+{
+    int d = distance(row, l->rule), used = l->used ? distance(row, l->used) : d;
+    return used < d ? used : d;
 }
 
 static bool same_constants(const schedule_row *a, const schedule_row *b) { return a->is == b->is && !memcmp(a->constant, b->constant, sizeof a->constant); }
@@ -37,7 +44,7 @@ static void add(list *l, const schedule_row *row)
         l->failed = true;
         return;
     }
-    l->c[l->n++] = (candidate){ *row, distance(row, l->rule) };
+    l->c[l->n++] = (candidate){ *row, distance_to_known(l, row) };
 }
 
 static int by_distance(const void *x, const void *y)
@@ -49,23 +56,33 @@ static int by_distance(const void *x, const void *y)
     return c;
 }
 
+/* Without turns; behind a norm also with so many that the blocks fill the device once, and twice. */
+static void add_turns(list *l, schedule_row row, bool norm, int n_sm)
+{
+    int once = ccc_matvec_turns((int)row.shape.N, schedule_matvec_of(&row), n_sm), n[] = { 1, once, (once + 1) / 2 };
+    for (int i = 0; i < (norm && row.t_max == 1 ? 3 : 1); i++) {
+        row.constant[SCHEDULE_MATVEC_TURNS] = n[i];
+        add(l, &row);
+    }
+}
+
 /* Loads in flight: some steps, and what a whole row takes; more would load nothing. */
-static void add_loads(list *l, schedule_row row)
+static void add_loads(list *l, schedule_row row, bool norm, int n_sm)
 {
     int pass = 256 * row.constant[SCHEDULE_MATVEC_SPLIT], whole = (schedule_matvec_K(&row.shape) + pass - 1) / pass;
     for (int loads = 1; loads <= 16 && loads <= whole; loads++) {
         row.constant[SCHEDULE_MATVEC_LOADS] = loads;
-        if (loads == whole || steps[step_of(loads)] == loads) add(l, &row);
+        if (loads == whole || steps[step_of(loads)] == loads) add_turns(l, row, norm, n_sm);
     }
 }
 
-static void add_matvecs(list *l, schedule_row row)
+static void add_matvecs(list *l, schedule_row row, bool norm, int n_sm)
 {
     int *c = row.constant;
     for (c[SCHEDULE_MATVEC_ROWS] = 1; c[SCHEDULE_MATVEC_ROWS] <= 4; c[SCHEDULE_MATVEC_ROWS] *= 2)
         for (c[SCHEDULE_MATVEC_WARPS] = 1; c[SCHEDULE_MATVEC_WARPS] <= 16; c[SCHEDULE_MATVEC_WARPS] *= 2)
             for (c[SCHEDULE_MATVEC_SPLIT] = 1; c[SCHEDULE_MATVEC_SPLIT] <= c[SCHEDULE_MATVEC_WARPS]; c[SCHEDULE_MATVEC_SPLIT] *= 2)
-                if ((c[SCHEDULE_MATVEC_SPLIT] - 1) * 256 < schedule_matvec_K(&row.shape)) add_loads(l, row);
+                if ((c[SCHEDULE_MATVEC_SPLIT] - 1) * 256 < schedule_matvec_K(&row.shape)) add_loads(l, row, norm, n_sm);
 }
 
 /* The same tokens or a step more or less, columns around the rule's or such that N makes whole waves of tiles, splits of K, blocks of a stage. */
@@ -93,9 +110,7 @@ static schedule_row by_rule(const plan_builder *b, const schedule_shape *s, bool
     ccc_plan bare = { .config = b->plan->config, .target = b->plan->target };
     schedule_row row = { .shape = *s, .t_min = b->t_min, .t_max = b->t_max, .note = CCC_TUNE_BY_RULE };
     if (b->t_max <= CCC_MATVEC_MAX_T) {
-        ccc_matvec_shape m = schedule_matvec(&bare, s, (int)b->t_max, norm);
-        row.is = SCHEDULE_MATVEC;
-        memcpy(row.constant, (int[]){ m.rows, m.loads, m.warps, m.split }, 4 * sizeof(int));
+        schedule_set_matvec(&row, schedule_matvec(&bare, s, (int)b->t_max, norm));
         return row;
     }
     ccc_gemm_tile t = schedule_gemm(&bare, s, (int)b->t_max, by8);
@@ -113,13 +128,13 @@ ccc_status tune_candidates(uint32_t *first, uint32_t *n, plan_builder *b, const 
     while (*first + *n < t->n && schedule_same_shape(&t->row[*first + *n].shape, s) && same_range(&t->row[*first + *n], b)) ++*n;
     if (*n) return CCC_OK; /* another layer had this shape */
     schedule_row rule = by_rule(b, s, norm, by8), any = rule;
-    list l = { .mem = b->plan->mem, .rule = &rule };
     const schedule_row *used = schedule_find(&b->plan->schedule, s, b->t_max);
+    list l = { .mem = b->plan->mem, .rule = &rule, .used = used };
     any.note = "";
     add(&l, &rule);
     if (used) memcpy(any.constant, used->constant, sizeof any.constant), any.is = used->is, add(&l, &any);
     any = rule, any.note = "";
-    if (rule.is == SCHEDULE_MATVEC) add_matvecs(&l, any);
+    if (rule.is == SCHEDULE_MATVEC) add_matvecs(&l, any, norm, b->plan->target->n_sm);
     else add_gemms(&l, any, by8, b->plan->target->n_sm);
     if (l.failed) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     for (uint32_t i = 0; i < l.n; i++)

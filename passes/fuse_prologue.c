@@ -1,8 +1,8 @@
 /* In front of a norm, and a norm in front of a matmul.
  * First: elementwise producers of a norm's input join the norm. A value of theirs that is used elsewhere too
  * (the residual stream) becomes a second result of the kernel. Then: at few tokens a matmul can afford to
- * compute the norm of its rows again in every block, which saves a kernel. That needs the norm's result to
- * have no other reader. */
+ * compute the norm of its rows again in every block, which saves a kernel, where the target says that its
+ * weight is short enough for that. The norm's result must have no other reader. */
 #include "fuse.h"
 
 /* all users of v inside the region are the norm, or nodes of its input chain (the first n_in ones) */
@@ -101,8 +101,11 @@ static ccc_status norm_of_matmul(ccc_fuse *f, ccc_nid matmul, bool *progress, cc
     unsigned open = ccc_region_open(f, &r); /* also what the matmul's own epilogue reads */
     ccc_region_add(f, &r, matmul);
     add_group(f, &r, matmul);
+    int64_t max_N = f->ctx->caps.prologue_max_N;
     if (f->ctx->caps.prologue_max_T < ccc_dim_max(f->g, f->g->value[n->in[0]].type.dim[0]))
         why = "the norm stays apart at this many rows (prologue_max_T)";
+    else if (max_N && max_N < ccc_dim_max(f->g, f->g->value[n->in[1]].type.dim[0]))
+        why = "the norm stays apart from a weight of this many rows (prologue_max_N)";
     else if (r.n >= CCC_REGION_MAX) why = "the group is full";
     else if (!why && open > 1) why = "the norm's input chain has a second result";
     if (!why) why = ccc_fuse_illegal_set(f, r.node, r.n, 0);

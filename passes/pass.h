@@ -8,6 +8,7 @@
  * target and the T range. */
 typedef struct {
     int prologue_max_T;  /* most rows of a matmul that rms_norm may be fused in front of; 0: never */
+    int64_t prologue_max_N; /* most rows of that matmul's weight; 0: any */
     bool pair_epilogue;  /* a matmul's two halves may be combined in its epilogue (silu(gate)*up) */
     int max_aux;         /* memory operands and results of a hook besides the main ones */
     bool rope_kv;        /* rope(q), rope(k), kv_write as one kernel */

@@ -104,14 +104,15 @@ static ccc_status set_cap(ccc_fuse_caps *c, const char *text, ccc_err *err)
         return ccc_fail(err, CCC_E_ARG, "--cap %s: NAME=NUMBER is wanted", text);
     size_t n = (size_t)(eq - text);
     if (n == 14 && !strncmp(text, "prologue_max_T", n)) c->prologue_max_T = (int)v;
+    else if (n == 14 && !strncmp(text, "prologue_max_N", n)) c->prologue_max_N = v;
     else if (n == 13 && !strncmp(text, "pair_epilogue", n)) c->pair_epilogue = v != 0;
     else if (n == 7 && !strncmp(text, "max_aux", n)) c->max_aux = (int)v;
     else if (n == 7 && !strncmp(text, "rope_kv", n)) c->rope_kv = v != 0;
     else if (n == 14 && !strncmp(text, "rope_attention", n)) c->rope_attention = v != 0;
     else
         return ccc_fail(err, CCC_E_ARG,
-                        "--cap %s: prologue_max_T, pair_epilogue, max_aux, rope_kv and rope_attention can be "
-                        "set",
+                        "--cap %s: prologue_max_T, prologue_max_N, pair_epilogue, max_aux, rope_kv and "
+                        "rope_attention can be set",
                         text);
     return CCC_OK;
 }
@@ -234,8 +235,8 @@ int cmd_opt(int argc, char **argv)
         {"--pipeline", OPT_TEXT, &o.pipeline, "clean|fuse|plain|all",
          "the passes of a compile: clean-up, fusion, or both (after those of --pass)"},
         {"--cap", OPT_LIST, &o.caps, "NAME=VALUE",
-         "what fusion may count on: prologue_max_T (8), pair_epilogue (1), max_aux (8), rope_kv (1), "
-         "rope_attention (0)"},
+         "what fusion may count on: prologue_max_T (8), prologue_max_N (0: any), pair_epilogue (1), "
+         "max_aux (8), rope_kv (1), rope_attention (0)"},
         {"--check", OPT_FLAG, &o.check, NULL,
          "evaluate on random inputs before and after each pass, and require the same bits"},
         {"--explain", OPT_FLAG, &o.explain, NULL,

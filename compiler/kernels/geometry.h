@@ -9,13 +9,14 @@
  *                                                                                                                          cols and every ld % 8 == 0, rows*cols < 2^31
  *   elt_1      OUT_F32                                           CCC_ELT_THREADS       ceildiv(rows*cols, CCC_ELT_THREADS), or less
  *                                                                                                                          any cols, rows*cols < 2^31
- *   matvec     TOK NORM PAIR OUT_F32 ROWS LOADS WARPS SPLIT WHOLE 32 * WARPS           ceildiv(N, ccc_matvec_cols(...))    T <= TOK; N, y_ld any; K, x_ld % 8 == 0
+ *   matvec     TOK NORM PAIR OUT_F32 ROWS LOADS WARPS SPLIT TURNS 32 * WARPS           ceildiv(N, ccc_matvec_cols(...))    T <= TOK; N, y_ld any; K, x_ld % 8 == 0
+ *              WHOLE KEEP
  *   gemm_256.. OUT_F32                                           ccc_gemm_threads(..)  min(na * nb, SM count)              N, y_ld, K % 8 == 0
  *   gemm_t16.. OUT_F32 NC SPLIT                                  ccc_gemm_threads(..)  SPLIT == 1: min(na * nb, SM count);  N, y_ld any; K % 8 == 0
  *                                                                                      else na * nb * SPLIT, cluster SPLIT
  * The FP8 variants (matvec_fp8, gemm_.._fp8) have e4m3 x and w (with NORM: w, and what the prologue yields) and need K, x_ld % 16 == 0.
  * OUT_F32: 0 the result is bf16, 1 f32, 2 e4m3.
- * min_blocks of the request (minctasm): 1 for gemm, 0 (none) for the others.
+ * min_blocks of the request (minctasm): 1 for gemm, ccc_matvec_min_blocks(...) for matvec, 0 (none) for the others.
  *
  * Programmatic launch: matvec and gemm read weights (w, and what hooks load as weights) before griddepcontrol.wait, nothing else; all
  * templates here may have programmatic edges on both sides.
@@ -38,18 +39,19 @@ static inline int ccc_rows_ok(int cols, int nt) { return cols > 0 && cols % 8 ==
 static inline int ccc_rows_shared_B(int nt) { return nt * 4; }
 
 /* ---- matvec. A warp makes ROWS output columns of TOK tokens (with PAIR it reads 2*ROWS rows of w), with LOADS 16-byte loads of each
- * row in flight; SPLIT warps share the K of their columns. LOADS <= 16; powers of two: TOK <= 8, ROWS <= 4, WARPS <= 16, SPLIT <= WARPS,
- * TOK * ROWS * (PAIR + 1) <= 32. */
-typedef struct { int rows, loads, warps, split; } ccc_matvec_shape;
+ * row in flight; SPLIT warps share the K of their columns; the block does so TURNS times. LOADS <= 16, TURNS <= CCC_MATVEC_MOST_TURNS, for one token
+ * alone; powers of two: TOK <= 8, ROWS <= 4, WARPS <= 16, SPLIT <= WARPS, TOK * ROWS * (PAIR + 1) <= 32. */
+enum { CCC_MATVEC_MOST_TURNS = 1024, CCC_MATVEC_WARPS_SM = 32 /* of a multiprocessor, where columns are taken by turns */ };
+typedef struct { int rows, loads, warps, split, turns; } ccc_matvec_shape;
 static inline int ccc_matvec_ok(int tok, int pair, ccc_matvec_shape s)
 {
     return s.rows >= 1 && s.loads >= 1 && s.warps >= 1 && s.split >= 1 && s.rows <= 4 && s.loads <= 16 && s.warps <= 16 &&
-           s.split <= s.warps && tok <= 8 && tok * s.rows * (pair + 1) <= 32;
+           s.split <= s.warps && tok <= 8 && tok * s.rows * (pair + 1) <= 32 && s.turns >= 1 && s.turns <= (tok > 1 ? 1 : CCC_MATVEC_MOST_TURNS);
 }
-static inline int ccc_matvec_cols(ccc_matvec_shape s) { return s.warps / s.split * s.rows; } /* output columns of a block */
+static inline int ccc_matvec_cols(ccc_matvec_shape s) { return s.warps / s.split * s.rows * s.turns; } /* output columns of a block */
 static inline int ccc_matvec_scratch_B(int tok, int norm, int pair, ccc_matvec_shape s)
 {
-    int sums = norm ? tok * s.warps * 32 * 4 : 0, parts = s.split > 1 ? s.warps * tok * s.rows * (pair + 1) * 4 : 0;
+    int sums = norm ? tok * s.warps * 32 * 4 : 0, parts = s.split > 1 ? s.warps * tok * s.rows * (pair + 1) * 4 * (s.turns > 1 ? 2 : 1) : 0;
     return ((sums > parts ? sums : parts) + 127) / 128 * 128;
 }
 /* K of bf16; of an FP8 variant, whose rows are half as long, give K / 2, here and to ccc_matvec_pick_fp8. WHOLE: for one token, where the first loads are all
@@ -59,28 +61,41 @@ static inline int ccc_matvec_shared_B(int K, int tok, int norm, int pair, ccc_ma
 {
     return ccc_matvec_scratch_B(tok, norm, pair, s) + (norm ? tok * K * 2 : 0);
 }
+/* KEEP: vectors of the row that a thread keeps for the norm of one token, 1 or 2 */
+static inline int ccc_matvec_keep(int cols, ccc_matvec_shape s) { return cols > 256 * s.warps ? 2 : 1; }
+/* Where a norm is in front and the columns are taken by turns, all blocks are to be there at once: at most 64 registers a thread */
+static inline int ccc_matvec_min_blocks(int norm, ccc_matvec_shape s) { return norm && s.turns > 1 ? CCC_MATVEC_WARPS_SM / s.warps : 0; }
+static inline int ccc_matvec_turns(int N, ccc_matvec_shape s, int n_sm) /* so many that the blocks fill the device once; s.turns is not read */
+{
+    int lot = s.warps / s.split * s.rows * (CCC_MATVEC_WARPS_SM / s.warps) * n_sm;
+    return (N + lot - 1) / lot;
+}
 /* A good shape, from whole steps of an 8B, a 1B and a 135M model on an H100. One token: whole rows are on their way before the wait, in few
  * registers a thread, so that many blocks are there early. Long rows are shared by the 8 warps of a block, short ones are a warp's, and a norm in
- * front serves two of them. The head, whose rows are many, wants half rows. SPLIT, which decides the order of the sum, depends on the rows of w
+ * front serves two of them. The head, whose rows are many, wants half rows. A norm in front of long rows takes a good part of a microsecond, so it is
+ * made once for all columns of a multiprocessor's blocks. SPLIT, which decides the order of the sum, depends on the rows of w
  * and on K alone: neither a norm in front nor two halves as a pair change the bits. Shapes that want something else: schedules/. */
-static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int norm, int pair)
+static inline ccc_matvec_shape ccc_matvec_pick(int N, int K, int tok, int norm, int pair, int n_sm)
 {
-    ccc_matvec_shape s = {1, 4, 8, 8};
-    if (tok > 1) return (ccc_matvec_shape){2, pair ? 4 : 2, 8, 1};
-    if (K <= 1024) return (ccc_matvec_shape){N >= 16384 ? 4 / (pair + 1) : norm ? 2 : 1, (K + 255) / 256, 4, 1};
-    if (N * (pair + 1) >= 32768) return (ccc_matvec_shape){1, 4, 4, 2};
+    ccc_matvec_shape s = {1, 4, 8, 8, 1};
+    if (tok > 1) return (ccc_matvec_shape){2, pair ? 4 : 2, 8, 1, 1};
+    if (K <= 1024) return (ccc_matvec_shape){N >= 16384 ? 4 / (pair + 1) : norm ? 2 : 1, (K + 255) / 256, 4, 1, 1};
+    if (N * (pair + 1) >= 32768) return (ccc_matvec_shape){1, 4, 4, 2, 1};
     if (K >= 2048 && K < 4096) s.split = 4;
     while (s.loads > 1 && (s.loads - 1) * s.split * 256 >= K) s.loads--;
+    if (norm && s.split == 8 && !pair) s.rows = 2, s.warps = 16;
+    if (norm) s.turns = ccc_matvec_turns(N, s, n_sm);
     return s;
 }
 
 /* The same for e4m3. Widening a piece of x takes as many instructions as one of w: two rows share it. Measured in whole steps of an 8B model. */
-static inline ccc_matvec_shape ccc_matvec_pick_fp8(int N, int K, int tok, int norm, int pair)
+static inline ccc_matvec_shape ccc_matvec_pick_fp8(int N, int K, int tok, int norm, int pair, int n_sm)
 {
-    ccc_matvec_shape s = ccc_matvec_pick(N, K, tok, norm, pair);
-    if (tok > 1 || norm || K < 2048 || N >= 32768) return s;
+    ccc_matvec_shape s = ccc_matvec_pick(N, K, tok, norm, pair, n_sm);
+    if (tok > 1 || K < 2048 || N >= 32768) return s;
     s.rows = pair ? 1 : 2;
     if (K < 4096) s.loads = 2, s.split = 4;
+    if (norm) s.turns = ccc_matvec_turns(N, s, n_sm);
     return s;
 }
 

@@ -32,10 +32,10 @@ ccc tune --apply r.json >s1.def 2>log && ccc tune --apply r.json 2>/dev/null | c
 
 cat >times.json <<'END'
 {"tune": 1, "target": "sm_90a", "candidates": [
-{"row": "matvec bf16 N=64 K=160 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1 # by rule", "tokens": 1, "count": 1, "us": 5.0},
-{"row": "matvec bf16 N=64 K=160 pair=0 T=1..1 rows=2 loads=1 warps=8 split=1", "tokens": 1, "count": 1, "us": 4.0},
-{"row": "matvec bf16 N=160 K=64 pair=1 T=1..1 rows=1 loads=1 warps=4 split=1 # by rule", "tokens": 1, "count": 1, "us": 5.0},
-{"row": "matvec bf16 N=160 K=64 pair=1 T=1..1 rows=2 loads=1 warps=8 split=1", "tokens": 1, "count": 1, "us": 4.99}]}
+{"row": "matvec bf16 N=64 K=160 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1 turns=1 # by rule", "tokens": 1, "count": 1, "us": 5.0},
+{"row": "matvec bf16 N=64 K=160 pair=0 T=1..1 rows=2 loads=1 warps=8 split=1 turns=1", "tokens": 1, "count": 1, "us": 4.0},
+{"row": "matvec bf16 N=160 K=64 pair=1 T=1..1 rows=1 loads=1 warps=4 split=1 turns=1 # by rule", "tokens": 1, "count": 1, "us": 5.0},
+{"row": "matvec bf16 N=160 K=64 pair=1 T=1..1 rows=2 loads=1 warps=8 split=1 turns=1", "tokens": 1, "count": 1, "us": 4.99}]}
 END
 ccc tune --apply times.json -o new.def 2>/dev/null && ccc tune --apply times.json 2>/dev/null | cmp - new.def && echo a new file begins as the built-in one
 echo 'target sm_90a' >s.def
@@ -48,7 +48,7 @@ try ccc tune --apply nowhere.json
 echo old >bad.def
 try ccc tune --apply times.json -o bad.def
 kept bad.def
-echo 'matvec bf16 N=64 K=160 pair=0 T=1..1 rows=3 loads=1 warps=8 split=1' | cat s.def - >bad.def
+echo 'matvec bf16 N=64 K=160 pair=0 T=1..1 rows=3 loads=1 warps=8 split=1 turns=1' | cat s.def - >bad.def
 try ccc compile $tiny -o x.ccart --target sm_90a --schedule bad.def
 try ccc compile $tiny -o x.ccart --target sm_90a --schedule nowhere.def
 kept x.ccart

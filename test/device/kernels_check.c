@@ -287,9 +287,10 @@ static void check_elt(sample *s)
 
 /* ---- matvec and gemm: one problem, two ways to launch it -------------------------------------------------------------------------------- */
 typedef struct { int T, N, K, x_ld, y_ld, pair, norm; CUdeviceptr x, w, y; aux_t aux; } problem;
+static ccc_matvec_shape matvec_shape(const sample *s) { return (ccc_matvec_shape){spec(s, "ROWS"), spec(s, "LOADS"), spec(s, "WARPS"), spec(s, "SPLIT"), spec(s, "TURNS")}; }
 static launch matvec_launch(const sample *s, const problem *p)
 {
-    ccc_matvec_shape sh = {spec(s, "ROWS"), spec(s, "LOADS"), spec(s, "WARPS"), spec(s, "SPLIT")};
+    ccc_matvec_shape sh = matvec_shape(s);
     int cols = ccc_matvec_cols(sh);
     return (launch){(unsigned)((p->N + cols - 1) / cols), 1, (unsigned)ccc_matvec_shared_B(is_fp8(s) ? p->K / 2 : p->K, spec(s, "TOK"), p->norm, p->pair, sh),
                     {.matvec = {(void *)p->y, (u16 *)p->w, (u16 *)p->x, p->T, p->N, p->K, p->x_ld, p->y_ld, 1e-5f, p->aux}}};
@@ -381,7 +382,7 @@ static double bound(const sample *s)
 static void check_matvec(sample *s)
 {
     static const int shape[][2] = {{1001, 576}, {4096, 4096}, {515, 14336}, {7, 64}, {2048, 8}};
-    ccc_matvec_shape sh = {spec(s, "ROWS"), spec(s, "LOADS"), spec(s, "WARPS"), spec(s, "SPLIT")};
+    ccc_matvec_shape sh = matvec_shape(s);
     score sc = {0};
     for (unsigned i = 0; i < sizeof shape / sizeof *shape; i++)
         for (int T = 1; T <= spec(s, "TOK"); T += T < spec(s, "TOK") - 1 && spec(s, "TOK") > 2 ? spec(s, "TOK") - 2 : 1) {

@@ -161,6 +161,15 @@ Test(passes_layers, and_five_where_each_sequence_has_one)
     for (int l = 1; l < 5; l++) cr_assert_eq(n_kernels(l, caps, l == 2, &s), 4u + 5u * (unsigned)l);
 }
 
+/* A weight of more rows than that keeps its norm apart: gate and up of a layer have more than q, k and v. */
+Test(passes_layers, and_seven_where_one_weight_is_too_long)
+{
+    double s;
+    ccc_fuse_caps caps = all;
+    caps.prologue_max_N = (HEADS + 2 * KV) * SIZE;
+    for (int l = 1; l < 5; l++) cr_assert_eq(n_kernels(l, caps, l == 2, &s), 4u + 7u * (unsigned)l);
+}
+
 Test(passes_layers, and_eight_at_many)
 {
     double s;

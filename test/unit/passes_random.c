@@ -171,7 +171,11 @@ static void check_units(const ccc_fuse_caps *caps)
         cr_assert_geq(u[i].n_results, 1);
         if (u[i].group) cr_assert_leq((int)u[i].n_aux, caps->max_aux);
         if (u[i].pair) cr_assert(caps->pair_epilogue);
-        if (u[i].norm && u[i].norm != u[i].anchor) cr_assert_geq(caps->prologue_max_T, 8);
+        if (!u[i].norm || u[i].norm == u[i].anchor) continue;
+        cr_assert_geq(caps->prologue_max_T, 8);
+        if (caps->prologue_max_N)
+            cr_assert_leq(ccc_dim_max(g, g->value[g->node[u[i].anchor].in[1]].type.dim[0]),
+                          caps->prologue_max_N);
     }
     for (ccc_nid i = 1; i < g->n_nodes; i++) cr_assert(done[i] || (ccc_ops[g->node[i].op].flags & CCC_VIEW));
     ccc_arena_free(mem);
@@ -195,6 +199,7 @@ Test(passes_random, same_bits_and_legal_groups)
     for (uint64_t seed = 0; seed < 400; seed++) {
         random_graph(seed);
         ccc_fuse_caps caps = {.prologue_max_T = pick(2) ? 8 : 7,
+                              .prologue_max_N = pick(3) ? 0 : 16,
                               .pair_epilogue = pick(4) != 0,
                               .max_aux = pick(3) ? 8 : (int)pick(4),
                               .rope_kv = true};

@@ -34,13 +34,13 @@ Test(schedule, what_is_read_is_printed_sorted)
     schedule_table t = table_of("# head\n" HEAD "\n# more\n"
                                 "gemm bf16 N=4096 K=4096 pair=0 T=129..256 bn=224\r\n"
                                 "gemm_t bf16 N=4096 K=4096 pair=0 T=3..16 bn=16 cols=64 split=4 blocks=1\n"
-                                "matvec bf16 N=14336 K=4096 pair=1 T=1..1 rows=1 loads=4 warps=8 split=2   # 75.1 us instead of 77.0\n"
-                                "matvec bf16 N=4096  K=4096 pair=0\tT=1..1 rows=1 loads=4 warps=8 split=4#x\n");
+                                "matvec bf16 N=14336 K=4096 pair=1 T=1..1 rows=1 loads=4 warps=8 split=2 turns=1   # 75.1 us instead of 77.0\n"
+                                "matvec bf16 N=4096  K=4096 pair=0\tT=1..1 rows=1 loads=4 warps=8 split=4 turns=1#x\n");
     cr_assert_str_eq(printed(&t), HEAD "# head\n# more\n"
-                                       "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=1 loads=4 warps=8 split=4   # x\n"
+                                       "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=1 loads=4 warps=8 split=4 turns=1   # x\n"
                                        "gemm_t bf16 N=4096 K=4096 pair=0 T=3..16 bn=16 cols=64 split=4 blocks=1\n"
                                        "gemm bf16 N=4096 K=4096 pair=0 T=129..256 bn=224\n"
-                                       "matvec bf16 N=14336 K=4096 pair=1 T=1..1 rows=1 loads=4 warps=8 split=2   # 75.1 us instead of 77.0\n");
+                                       "matvec bf16 N=14336 K=4096 pair=1 T=1..1 rows=1 loads=4 warps=8 split=2 turns=1   # 75.1 us instead of 77.0\n");
     schedule_table again = table_of(printed(&t));
     cr_assert_str_eq(printed(&again), printed(&t));
 }
@@ -64,16 +64,20 @@ Test(schedule, bad_lines)
         { HEAD "matvec bf16 N=8 K=8 pair=0 T=1 rows=1\n", "s.def:2: 'T=FIRST..LAST' is wanted" },
         { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1x rows=1\n", "s.def:2: 'T=1..1x' has something behind" },
         { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=1\n", "s.def:2: 'split=' is wanted" },
-        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=1 split=1 bn=16\n", "s.def:2: 'bn=16' is more than a row of class matvec has" },
-        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=3 loads=1 warps=4 split=1\n", "s.def:2: rows, warps and split must be powers of two" },
-        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=8 loads=1 warps=4 split=1\n", "s.def:2: the template cannot be built" },
-        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=4 split=8\n", "s.def:2: the template cannot be built" },
-        { HEAD "matvec bf16 N=8 K=8 pair=1 T=1..1 rows=2 loads=8 warps=4 split=1\n", "s.def:2: rows x loads needs too many registers" },
-        { HEAD "matvec bf16 N=8 K=12 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1\n", "s.def:2: a row of the weight must be a multiple of 16 bytes" },
-        { HEAD "matvec e4m3 N=8 K=24 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1\n", "s.def:2: a row of the weight must be a multiple of 16 bytes" },
-        { HEAD "matvec bf16 N=8 K=8 pair=0 T=2..1 rows=1 loads=1 warps=4 split=1\n", "s.def:2: T must be a range" },
-        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..4 rows=1 loads=1 warps=4 split=1\n", "s.def:2: a matvec serves 1 or 2 tokens" },
-        { HEAD "matvec f16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1\n", "s.def:2: the element type must be bf16 or e4m3" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=1 split=1\n", "s.def:2: 'turns=' is wanted" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=1 split=1 turns=1 bn=16\n", "s.def:2: 'bn=16' is more than a row of class matvec has" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=3 loads=1 warps=4 split=1 turns=1\n", "s.def:2: rows, warps and split must be powers of two" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=8 loads=1 warps=4 split=1 turns=1\n", "s.def:2: the template cannot be built" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=4 split=8 turns=1\n", "s.def:2: the template cannot be built" },
+        { HEAD "matvec bf16 N=8 K=8 pair=1 T=1..1 rows=2 loads=8 warps=4 split=1 turns=1\n", "s.def:2: rows x loads needs too many registers" },
+        { HEAD "matvec bf16 N=8 K=8 pair=1 T=1..1 rows=2 loads=3 warps=4 split=1 turns=2\n", "s.def:2: rows x loads needs too many registers" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..2 rows=1 loads=1 warps=4 split=1 turns=2\n", "s.def:2: the template cannot be built" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1 turns=0\n", "s.def:2: the template cannot be built" },
+        { HEAD "matvec bf16 N=8 K=12 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1 turns=1\n", "s.def:2: a row of the weight must be a multiple of 16 bytes" },
+        { HEAD "matvec e4m3 N=8 K=24 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1 turns=1\n", "s.def:2: a row of the weight must be a multiple of 16 bytes" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=2..1 rows=1 loads=1 warps=4 split=1 turns=1\n", "s.def:2: T must be a range" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..4 rows=1 loads=1 warps=4 split=1 turns=1\n", "s.def:2: a matvec serves 1 or 2 tokens" },
+        { HEAD "matvec f16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1 turns=1\n", "s.def:2: the element type must be bf16 or e4m3" },
         { HEAD "gemm bf16 N=8 K=8 pair=0 T=2..16 bn=256\n", "s.def:2: 1 or 2 tokens are served by a matvec" },
         { HEAD "gemm bf16 N=8 K=8 pair=0 T=3..16 bn=128\n", "s.def:2: bn must be 224 or 256" },
         { HEAD "gemm bf16 N=9 K=8 pair=0 T=3..16 bn=256\n", "s.def:2: N must be a multiple of 8" },
@@ -85,9 +89,9 @@ Test(schedule, bad_lines)
         { HEAD "gemm_t bf16 N=8 K=512 pair=0 T=3..16 bn=16 cols=64 split=1 blocks=3\n", "s.def:2: blocks must be 1, 2 or 4" },
         { HEAD "gemm_t bf16 N=8 K=512 pair=0 T=3..16 bn=16 cols=64 split=4 blocks=4\n", "s.def:2: K is no multiple of the blocks" },
         { HEAD "gemm_t bf16 N=8 K=4096 pair=0 T=3..128 bn=64 cols=256 split=4 blocks=4\n", "s.def:2: it needs too much shared memory" },
-        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1\n# late\n", "s.def:3: comments stand above the first row" },
-        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..2 rows=1 loads=1 warps=4 split=1\nmatvec bf16 N=8 K=8 pair=0 T=2..2 rows=2 loads=1 warps=4 split=1\n", "s.def:3: line 2 already serves this shape" },
-        { HEAD "matvec bf16 N=8 K=8 pair=1 T=1..1 rows=1 loads=1 warps=4 split=2\nmatvec bf16 N=16 K=8 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1\n", "s.def:3: line 2 splits the sum" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1 turns=1\n# late\n", "s.def:3: comments stand above the first row" },
+        { HEAD "matvec bf16 N=8 K=8 pair=0 T=1..2 rows=1 loads=1 warps=4 split=1 turns=1\nmatvec bf16 N=8 K=8 pair=0 T=2..2 rows=2 loads=1 warps=4 split=1 turns=1\n", "s.def:3: line 2 already serves this shape" },
+        { HEAD "matvec bf16 N=8 K=8 pair=1 T=1..1 rows=1 loads=1 warps=4 split=2 turns=1\nmatvec bf16 N=16 K=8 pair=0 T=1..1 rows=1 loads=1 warps=4 split=1 turns=1\n", "s.def:3: line 2 splits the sum" },
     };
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
         schedule_table t;
@@ -129,12 +133,12 @@ static ccc_plan plan_with(const char *text)
 
 Test(schedule, a_row_decides_and_its_split_holds_for_the_same_weight)
 {
-    ccc_plan none = plan_with(HEAD), p = plan_with(HEAD "matvec bf16 N=14336 K=4096 pair=1 T=1..1 rows=1 loads=2 warps=16 split=16\n"
+    ccc_plan none = plan_with(HEAD), p = plan_with(HEAD "matvec bf16 N=14336 K=4096 pair=1 T=1..1 rows=1 loads=2 warps=16 split=16 turns=1\n"
                                                         "gemm_t bf16 N=512 K=4096 pair=0 T=3..16 bn=32 cols=64 split=4 blocks=2\n"
                                                         "gemm bf16 N=512 K=4096 pair=0 T=65..128 bn=224\n");
     schedule_shape pair = { CCC_BF16, 14336, 4096, true }, joined = { CCC_BF16, 28672, 4096, false }, other = { CCC_BF16, 14336, 4096, false };
     ccc_matvec_shape m = schedule_matvec(&p, &pair, 1, false), r = schedule_matvec(&none, &joined, 1, false);
-    cr_assert(m.rows == 1 && m.loads == 2 && m.warps == 16 && m.split == 16);
+    cr_assert(m.rows == 1 && m.loads == 2 && m.warps == 16 && m.split == 16 && m.turns == 1);
     m = schedule_matvec(&p, &joined, 1, false); /* unfused: the same sums */
     cr_assert(m.split == 16 && m.warps == 16 && m.rows == r.rows && m.loads == r.loads);
     m = schedule_matvec(&p, &other, 1, false);
@@ -158,6 +162,22 @@ Test(schedule, a_row_decides_and_its_split_holds_for_the_same_weight)
     cr_assert(t.split == 1);
 }
 
+/* A norm in front of long rows: blocks fill the device once, and what the sums depend on stays as it is without. */
+Test(schedule, rules_take_turns_behind_a_norm)
+{
+    static const struct { schedule_shape s; ccc_matvec_shape m; } want[] = { { { CCC_E4M3, 6144, 4096, false }, { 2, 2, 8, 4, 3 } },
+                                                                            { { CCC_BF16, 6144, 4096, false }, { 2, 2, 16, 8, 6 } },
+                                                                            { { CCC_BF16, 3072, 2048, false }, { 1, 2, 8, 4, 3 } },
+                                                                            { { CCC_BF16, 960, 576, false }, { 2, 3, 4, 1, 1 } } };
+    ccc_plan none = plan_with(HEAD);
+    for (unsigned i = 0; i < sizeof want / sizeof *want; i++) {
+        ccc_matvec_shape m = schedule_matvec(&none, &want[i].s, 1, true), bare = schedule_matvec(&none, &want[i].s, 1, false);
+        cr_assert(!memcmp(&m, &want[i].m, sizeof m), "%u: rows=%d loads=%d warps=%d split=%d turns=%d", i, m.rows, m.loads, m.warps, m.split, m.turns);
+        cr_assert(bare.split == m.split && bare.turns == 1 && !ccc_matvec_min_blocks(0, bare));
+        cr_assert(m.turns == 1 || (want[i].s.N + ccc_matvec_cols(m) - 1) / ccc_matvec_cols(m) <= 132 * ccc_matvec_min_blocks(1, m));
+    }
+}
+
 /* By rule too: the order of the sum must not depend on what is fused. */
 Test(schedule, rules_split_both_forms_of_a_weight_alike)
 {
@@ -166,7 +186,11 @@ Test(schedule, rules_split_both_forms_of_a_weight_alike)
         for (int N = 64; N <= 131072; N += 1 + N / 3)
             for (int tok = 1; tok <= CCC_MATVEC_MAX_T; tok++)
                 for (int norm = 0; norm < 2; norm++)
-                    cr_assert(ccc_matvec_pick(N, K[k], tok, norm, 1).split == ccc_matvec_pick(2 * N, K[k], tok, 0, 0).split, "N=%d K=%d", N, K[k]);
+                    {
+                        cr_assert(ccc_matvec_pick(N, K[k], tok, norm, 1, 132).split == ccc_matvec_pick(2 * N, K[k], tok, 0, 0, 132).split, "N=%d K=%d", N, K[k]);
+                        cr_assert(ccc_matvec_pick(N, K[k], tok, norm, 0, 132).split == ccc_matvec_pick(N, K[k], tok, 0, 0, 132).split, "N=%d K=%d", N, K[k]);
+                        cr_assert(ccc_matvec_pick_fp8(N, K[k], tok, norm, 0, 132).split == ccc_matvec_pick_fp8(N, K[k], tok, 0, 0, 132).split, "e4m3 N=%d K=%d", N, K[k]);
+                    }
 }
 
 Test(schedule, rules_split_both_forms_of_a_gemm_alike)
@@ -195,15 +219,14 @@ Test(schedule, rules_are_legal)
     ccc_plan none = plan_with(HEAD);
     for (unsigned k = 0; k < sizeof K / sizeof *K; k++)
         for (unsigned n = 0; n < sizeof N / sizeof *N; n++)
-            for (int i = 0; i < 4; i++) {
-                schedule_row r = { .shape = { i / 2 ? CCC_E4M3 : CCC_BF16, N[n], K[k], i % 2 }, .t_min = 1, .t_max = 1 };
+            for (int i = 0; i < 8; i++) {
+                schedule_row r = { .shape = { i / 2 % 2 ? CCC_E4M3 : CCC_BF16, N[n], K[k], i % 2 }, .t_min = 1, .t_max = 1 };
                 const char *why;
-                ccc_matvec_shape m = schedule_matvec(&none, &r.shape, 1, K[k] <= CCC_PROLOGUE_MAX_COLS);
-                memcpy(r.constant, (int[]){ m.rows, m.loads, m.warps, m.split }, 4 * sizeof(int));
+                schedule_set_matvec(&r, schedule_matvec(&none, &r.shape, 1, i / 4 && K[k] <= CCC_PROLOGUE_MAX_COLS_ONE));
                 cr_assert(schedule_legal(&r, &why), "N=%d K=%d: %s", N[n], K[k], why);
                 ccc_gemm_tile t = schedule_gemm(&none, &r.shape, 64, true);
                 r.t_min = 33, r.t_max = 64, r.is = t.swap ? SCHEDULE_GEMM_T : SCHEDULE_GEMM;
-                memcpy(r.constant, (int[]){ t.bn, t.cols, t.split, t.blocks }, 4 * sizeof(int));
+                memcpy(r.constant, (int[SCHEDULE_CONSTANTS]){ t.bn, t.cols, t.split, t.blocks }, sizeof r.constant);
                 cr_assert(schedule_legal(&r, &why), "N=%d K=%d: %s", N[n], K[k], why);
             }
 }
@@ -224,32 +247,36 @@ Test(schedule, candidates_begin_with_the_rule_and_are_legal_and_different)
 {
     static const int K[] = { 64, 576, 1536, 2048, 4096, 14336 }, N[] = { 64, 101, 576, 4096, 128256 };
     static const int64_t tokens[] = { 1 };
-    for (unsigned i = 0; i < 6 * 5 * 3 * 2; i++) {
+    unsigned turns[2] = { 0 };
+    for (unsigned i = 0; i < 6 * 5 * 3 * 2 * 2; i++) {
+        bool norm = i >= 6 * 5 * 3 * 2;
         ccc_tune_args args = { tokens, 1, 40 };
         struct plan_tune t = { .args = &args };
-        ccc_plan p = plan_with(HEAD "matvec bf16 N=576 K=576 pair=0 T=1..1 rows=4 loads=1 warps=16 split=1\n");
+        ccc_plan p = plan_with(HEAD "matvec bf16 N=576 K=576 pair=0 T=1..1 rows=4 loads=1 warps=16 split=1 turns=1\n");
         p.tune = &t;
         plan_builder b = { .plan = &p, .t_min = i % 3 ? i % 3 == 1 ? 3 : 65 : 1, .t_max = i % 3 ? i % 3 == 1 ? 16 : 128 : 1 };
-        schedule_shape s = { CCC_BF16, N[i / 6 % 5], K[i / 30], i / 3 % 2 };
+        schedule_shape s = { CCC_BF16, N[i / 6 % 5], K[i / 30 % 6], i / 3 % 2 };
         uint32_t first, n, again;
-        cr_assert(tune_candidates(&first, &n, &b, &s, false, s.N % 8 == 0, &err) == CCC_OK, "%s", err.msg);
+        cr_assert(tune_candidates(&first, &n, &b, &s, norm, s.N % 8 == 0, &err) == CCC_OK, "%s", err.msg);
         cr_assert(first == 0 && n >= 2 && n <= 40 && !strcmp(t.row[0].note, CCC_TUNE_BY_RULE));
         for (uint32_t k = 0; k < n; k++) {
             const char *why;
             cr_assert(schedule_legal(&t.row[k], &why), "%s", why);
             cr_assert(!k || !*t.row[k].note);
+            turns[norm] += t.row[k].is == SCHEDULE_MATVEC && t.row[k].constant[SCHEDULE_MATVEC_TURNS] > 1;
             for (uint32_t j = 0; j < k; j++) cr_assert(t.row[j].is != t.row[k].is || memcmp(t.row[j].constant, t.row[k].constant, sizeof t.row[k].constant));
         }
         if (s.N == 576 && s.K == 576 && b.t_max == 1 && !s.pair) cr_assert(t.row[1].constant[SCHEDULE_MATVEC_WARPS] == 16, "what the schedule in use says is the second");
-        cr_assert(tune_candidates(&first, &again, &b, &s, false, true, &err) == CCC_OK && first == 0 && again == n && t.n == n, "another layer of the same shape");
+        cr_assert(tune_candidates(&first, &again, &b, &s, norm, true, &err) == CCC_OK && first == 0 && again == n && t.n == n, "another layer of the same shape");
     }
+    cr_assert(!turns[0] && turns[1], "turns serve a norm alone: %u, %u", turns[0], turns[1]);
 }
 
 /* ---- from measurements to rows */
-#define RULE "\"row\":\"matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=1 loads=4 warps=4 split=2 # by rule\",\"tokens\":1,\"count\":10"
-#define MINE "\"row\":\"matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=2 loads=4 warps=8 split=4\",\"tokens\":1,\"count\":10"
+#define RULE "\"row\":\"matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=1 loads=4 warps=4 split=2 turns=1 # by rule\",\"tokens\":1,\"count\":10"
+#define MINE "\"row\":\"matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=2 loads=4 warps=8 split=4 turns=1\",\"tokens\":1,\"count\":10"
 #define RESULT(list) "{\"tune\":1,\"target\":\"sm_90a\",\"candidates\":[" list "]}"
-#define OLD_ROW "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=1 loads=8 warps=4 split=1   # older\n"
+#define OLD_ROW "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=1 loads=8 warps=4 split=1 turns=1   # older\n"
 
 static char *applied(const char *schedule, const char *result, ccc_status want)
 {
@@ -268,19 +295,19 @@ Test(schedule, apply)
 {
     /* alone: 3 % is a gain, 1 % is noise, and then a row that was there goes */
     cr_assert_str_eq(applied(HEAD, RESULT("{" RULE ",\"us\":10.0},{" MINE ",\"us\":9.7}"), CCC_OK),
-                     HEAD "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=2 loads=4 warps=8 split=4   # 9.70 us instead of 10.00\n");
+                     HEAD "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=2 loads=4 warps=8 split=4 turns=1   # 9.70 us instead of 10.00\n");
     cr_assert_str_eq(applied(HEAD OLD_ROW, RESULT("{" RULE ",\"us\":10.0},{" MINE ",\"us\":9.9}"), CCC_OK), HEAD);
     /* steps decide where there are some: 10 kernels of 10 us, 1 us saved of 100 is noise, 2 are not */
     cr_assert_str_eq(applied(HEAD, RESULT("{" RULE ",\"us\":10.0,\"step_us\":500.0},{" MINE ",\"us\":9.0,\"step_us\":499.0}"), CCC_OK), HEAD);
     cr_assert_str_eq(applied(HEAD, RESULT("{" RULE ",\"us\":10.0,\"step_us\":500.0},{" MINE ",\"us\":11.0,\"step_us\":498.0}"), CCC_OK),
-                     HEAD "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=2 loads=4 warps=8 split=4   # 11.00 us instead of 10.00, step 498.0 us instead of 500.0\n");
+                     HEAD "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=2 loads=4 warps=8 split=4 turns=1   # 11.00 us instead of 10.00, step 498.0 us instead of 500.0\n");
     cr_assert_str_eq(applied(HEAD, RESULT("{" RULE ",\"us\":10.0,\"step_us\":500.0},{" MINE ",\"us\":5.0,\"step_us\":null}"), CCC_OK), HEAD);
     /* rows of other shapes stay, and the other form of the same weight is not contradicted */
-    cr_assert_str_eq(applied(HEAD "matvec bf16 N=512 K=4096 pair=0 T=1..1 rows=1 loads=8 warps=4 split=1   # mine\n", RESULT("{" RULE ",\"us\":10.0},{" MINE ",\"us\":9.0}"), CCC_OK),
-                     HEAD "matvec bf16 N=512 K=4096 pair=0 T=1..1 rows=1 loads=8 warps=4 split=1   # mine\n"
-                          "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=2 loads=4 warps=8 split=4   # 9.00 us instead of 10.00\n");
-    cr_assert_str_eq(applied(HEAD "matvec bf16 N=2048 K=4096 pair=1 T=1..1 rows=1 loads=4 warps=4 split=2\n", RESULT("{" RULE ",\"us\":10.0},{" MINE ",\"us\":9.0}"), CCC_OK),
-                     HEAD "matvec bf16 N=2048 K=4096 pair=1 T=1..1 rows=1 loads=4 warps=4 split=2\n");
+    cr_assert_str_eq(applied(HEAD "matvec bf16 N=512 K=4096 pair=0 T=1..1 rows=1 loads=8 warps=4 split=1 turns=1   # mine\n", RESULT("{" RULE ",\"us\":10.0},{" MINE ",\"us\":9.0}"), CCC_OK),
+                     HEAD "matvec bf16 N=512 K=4096 pair=0 T=1..1 rows=1 loads=8 warps=4 split=1 turns=1   # mine\n"
+                          "matvec bf16 N=4096 K=4096 pair=0 T=1..1 rows=2 loads=4 warps=8 split=4 turns=1   # 9.00 us instead of 10.00\n");
+    cr_assert_str_eq(applied(HEAD "matvec bf16 N=2048 K=4096 pair=1 T=1..1 rows=1 loads=4 warps=4 split=2 turns=1\n", RESULT("{" RULE ",\"us\":10.0},{" MINE ",\"us\":9.0}"), CCC_OK),
+                     HEAD "matvec bf16 N=2048 K=4096 pair=1 T=1..1 rows=1 loads=4 warps=4 split=2 turns=1\n");
 }
 
 Test(schedule, apply_takes_the_mean_of_several_numbers_of_tokens)

@@ -3,8 +3,11 @@
  * LOADS 16-byte loads a row outstanding; the first of them are issued before the grid wait, while the kernel in front still runs.
  *
  * With NORM each block makes the rms_norm of its tokens itself, into shared memory: a few microseconds of a separate kernel become some
- * hundred cycles under loads that are in flight anyway. With SPLIT > 1 that many warps share the K of their columns; their sums are added
- * in a fixed tree. The order of every sum depends on the SPEC constants alone. WHOLE: the first loads are all there are of a row.
+ * hundred cycles under loads that are in flight anyway. A block makes TURNS lots of columns, one behind the other and a grid apart, so that
+ * one norm serves them all; the loads of the next turn are on their way before this one's sums are added.
+ *
+ * With SPLIT > 1 that many warps share the K of their columns; their sums are added in a fixed tree. The order of every sum depends on the
+ * SPEC constants alone. WHOLE: the first loads are all there are of a row.
  *
  * Behind the wait the latency of each load that waits for another is what a short kernel lasts, so there is one such step, for x: all that
  * hooks read is in registers by then, or on its way beside x.
@@ -27,6 +30,8 @@ SPEC(i32, ccc_LOADS);
 SPEC(i32, ccc_WARPS);
 SPEC(i32, ccc_SPLIT);
 SPEC(i32, ccc_WHOLE);
+SPEC(i32, ccc_TURNS);
+SPEC(i32, ccc_KEEP);
 HOOK vf8 ccc_hook_in(vf8 v, i32 row, i32 col, const aux_t *aux);
 HOOK vf8 ccc_hook_out(vf8 v, i32 row, i32 col, const aux_t *aux);
 HOOK void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux);
@@ -53,7 +58,7 @@ enum { LINE = 32 /* elements of 4 bytes in 128 */, MAX_TOK = 8, MAX_LOADS = 16, 
 #define OUTPUTS (ccc_ROWS * ccc_TOK)
 #define GROUPS (ccc_WARPS / ccc_SPLIT)
 #define NT (ccc_WARPS * 32)
-#define SHAPE ((ccc_matvec_shape){ccc_ROWS, ccc_LOADS, ccc_WARPS, ccc_SPLIT})
+#define SHAPE ((ccc_matvec_shape){ccc_ROWS, ccc_LOADS, ccc_WARPS, ccc_SPLIT, ccc_TURNS})
 #define X_AT (saddr(smem) + ccc_matvec_scratch_B(ccc_TOK, ccc_NORM, ccc_PAIR, SHAPE)) /* the normed tokens, TOK rows of K */
 
 /* ---- prologue: shared memory gets out(norm(in(x))) in the products' format. The hooks are pure here, so they run once for the sum and
@@ -92,11 +97,13 @@ INLINE void norm_tokens(const matvec_args *a)
     cta_sync();
 }
 
-/* ---- one token: nothing but latency counts. What hooks read of weights is in registers before the wait, and x comes once. */
-enum { KEEP = 2, ROW_LANES = 512 };
-typedef struct { vf8 x[KEEP], taken[KEEP][CCC_MAX_TAKEN]; } kept; /* of a thread's first vectors */
+/* ---- one token: nothing but latency counts. What hooks read of weights is in registers before the wait, and x comes once: a thread keeps its
+ * first KEEP vectors of the row, as they came, since widening them again is cheaper than registers. */
+enum { MAX_KEEP = 2, ROW_LANES = 512 };
+typedef struct { vu4 x[MAX_KEEP]; vf8 taken[MAX_KEEP][CCC_MAX_TAKEN]; } kept;
 
-INLINE vf8 norm_in(const matvec_args *a, i32 col) { return ccc_hook_in(bf16x8_f32(ld16(a->x + col)), 0, col, &a->aux); }
+INLINE vf8 norm_of(const matvec_args *a, vu4 x, i32 col) { return ccc_hook_in(bf16x8_f32(x), 0, col, &a->aux); }
+INLINE vf8 norm_in(const matvec_args *a, i32 col) { return norm_of(a, ld16(a->x + col), col); }
 INLINE void norm_put(i32 col, vf8 y)
 {
 #if FP8
@@ -107,35 +114,35 @@ INLINE void norm_put(i32 col, vf8 y)
 }
 INLINE void norm_weights(kept *r, const matvec_args *a)
 {
-    UNROLL for (i32 i = 0; i < KEEP; i++) {
+    UNROLL for (i32 i = 0; i < MAX_KEEP; i++) {
         i32 col = (i * NT + tid()) * 8;
-        if (col < a->K) ccc_hook_out_take_weights(r->taken[i], 0, col, &a->aux);
+        if (i < ccc_KEEP && col < a->K) ccc_hook_out_take_weights(r->taken[i], 0, col, &a->aux);
     }
-    for (i32 col = (KEEP * NT + tid()) * 8; col < a->K; col += NT * 8) ccc_hook_out_weights(0, col, &a->aux);
+    for (i32 col = (ccc_KEEP * NT + tid()) * 8; col < a->K; col += NT * 8) ccc_hook_out_weights(0, col, &a->aux);
 }
 INLINE void norm_token(kept *r, const matvec_args *a)
 {
     rowsum s = rowsum_zero();
-    UNROLL for (i32 i = 0; i < KEEP; i++) {
+    UNROLL for (i32 i = 0; i < MAX_KEEP; i++) {
         i32 col = (i * NT + tid()) * 8;
-        if (col >= a->K) continue;
+        if (i >= ccc_KEEP || col >= a->K) continue;
         ccc_hook_out_take_others(r->taken[i], 0, col, &a->aux);
-        r->x[i] = norm_in(a, col);
-        rowsum_squares(&s, i % (ROW_LANES / NT), r->x[i]);
+        r->x[i] = ld16(a->x + col);
+        rowsum_squares(&s, i % (ROW_LANES / NT), norm_of(a, r->x[i], col));
     }
-    for (i32 first = a->K > KEEP * NT * 8 ? 0 : a->K; first < a->K; first += ROW_LANES * 8)
+    for (i32 first = a->K > ccc_KEEP * NT * 8 ? 0 : a->K; first < a->K; first += ROW_LANES * 8)
         UNROLL for (i32 m = 0; m < ROWSUM_LANES; m++) {
             i32 col = first + (m * NT + tid()) * 8;
-            if (m * NT < ROW_LANES && col >= KEEP * NT * 8 && col < a->K) rowsum_squares(&s, m, norm_in(a, col));
+            if (m * NT < ROW_LANES && col >= ccc_KEEP * NT * 8 && col < a->K) rowsum_squares(&s, m, norm_in(a, col));
         }
     rowsum_put(&s, NT, saddr(smem));
     cta_sync();
     float scale = rms_scale(rowsum_get(NT, saddr(smem)), a->K, a->eps);
-    UNROLL for (i32 i = 0; i < KEEP; i++) {
+    UNROLL for (i32 i = 0; i < MAX_KEEP; i++) {
         i32 col = (i * NT + tid()) * 8;
-        if (col < a->K) norm_put(col, ccc_hook_out_taken(r->x[i] * scale, r->taken[i], 0, col, &a->aux));
+        if (i < ccc_KEEP && col < a->K) norm_put(col, ccc_hook_out_taken(norm_of(a, r->x[i], col) * scale, r->taken[i], 0, col, &a->aux));
     }
-    for (i32 col = (KEEP * NT + tid()) * 8; col < a->K; col += NT * 8) norm_put(col, ccc_hook_out(norm_in(a, col) * scale, 0, col, &a->aux));
+    for (i32 col = (ccc_KEEP * NT + tid()) * 8; col < a->K; col += NT * 8) norm_put(col, ccc_hook_out(norm_in(a, col) * scale, 0, col, &a->aux));
     cta_sync();
 }
 
@@ -157,12 +164,12 @@ INLINE float reduce(float *v)
 
 /* ---- the output that this thread stores, if there is one for it, and what the epilogue reads there: half a microsecond away, in L2 */
 typedef struct { i32 on, row, col; float taken[CCC_MAX_TAKEN]; } output;
-INLINE output output_of(const matvec_args *a)
+INLINE output output_of(const matvec_args *a, i32 turn)
 {
     output o;
     i32 out = ccc_SPLIT > 1 ? tid() % OUTPUTS : lane() / (32 / SUMS), group = ccc_SPLIT > 1 ? tid() / OUTPUTS : tid() / 32;
     o.row = out % ccc_TOK;
-    o.col = (cta() * GROUPS + group) * ccc_ROWS + out / ccc_TOK;
+    o.col = ((turn * ncta() + cta()) * GROUPS + group) * ccc_ROWS + out / ccc_TOK;
     o.on = (ccc_SPLIT > 1 ? group < GROUPS : lane() % (32 / SUMS) == 0 && out < OUTPUTS) && o.row < a->T && o.col < a->N;
     return o;
 }
@@ -186,10 +193,11 @@ INLINE void store(const matvec_args *a, const output *o, float v, float v2)
     OUT_STORE(1, a->y, at, y);
 }
 
-/* sums of the SPLIT warps of a group, then the epilogue: a thread has at most one output, as ROWS * TOK <= 32 */
-INLINE void finish_split(const matvec_args *a, const output *o, float sum)
+/* sums of the SPLIT warps of a group, then the epilogue: a thread has at most one output, as ROWS * TOK <= 32. Turns alternate between two places:
+ * who writes the first again has met everyone since it was read. */
+INLINE void finish_split(const matvec_args *a, const output *o, float sum, i32 turn)
 {
-    u32 parts = saddr(smem), mine = parts + (u32)(tid() / 32 * SUMS) * 4;
+    u32 parts = saddr(smem) + (u32)(turn % 2 * ccc_WARPS * SUMS) * 4, mine = parts + (u32)(tid() / 32 * SUMS) * 4;
     if (lane() % (32 / SUMS) == 0) sts4_f(mine + (u32)(lane() / (32 / SUMS)) * 4, sum);
     cta_sync();
     if (tid() >= GROUPS * OUTPUTS) return;
@@ -237,24 +245,65 @@ INLINE float dot(vu4 w, operand x, float s)
 }
 #endif
 
+/* ---- a warp's rows of w, and the pieces of them that are on their way: 16 bytes a lane of each row */
+typedef struct {
+    i32 col, at, pieces; /* first output column; this lane's first piece; pieces of a row */
+    const vu4 GLOBAL *w[MAX_STREAMS];
+    vu4 ring[MAX_LOADS][MAX_STREAMS];
+} stream;
+
+INLINE void stream_to(stream *s, const matvec_args *a, i32 col)
+{
+    s->col = col;
+    UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
+        if (r < STREAMS) s->w[r] = (const vu4 GLOBAL *)a->w + (i64)(imin(col + r % ccc_ROWS, a->N - 1) + r / ccc_ROWS * a->N) * s->pieces;
+}
+/* No branch: it would let the arithmetic sink behind all loads. Where there is nothing to load the ring gets zeros. */
+INLINE void stream_load(stream *s, i32 p, i32 step, i32 on)
+{
+    i32 k = step * (32 * ccc_SPLIT) + s->at;
+    UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
+        if (r < STREAMS) s->ring[p][r] = ldg16_once_if(s->w[r] + k, on && k < s->pieces);
+}
+/* Adds this turn's products. What is taken from the ring makes room for a later piece of the row, behind its end for the next turn's first. */
+INLINE void products(float *sum, stream *s, const matvec_args *a, i32 turn)
+{
+    i32 steps = ccc_WHOLE ? 1 : (s->pieces + 32 * ccc_SPLIT - 1) / (32 * ccc_SPLIT);
+    const elem GLOBAL *x[MAX_TOK];
+    UNROLL for (i32 t = 0; t < MAX_TOK; t++)
+        if (t < ccc_TOK) x[t] = (const elem GLOBAL *)a->x + (i64)imin(t, a->T - 1) * a->x_ld;
+    NO_UNROLL for (i32 step = 0; step < steps; step += ccc_LOADS) {
+        i32 last = ccc_TURNS > 1 && step + ccc_LOADS >= steps, next = last ? 0 : step + ccc_LOADS;
+        if (last) stream_to(s, a, s->col + ncta() * (GROUPS * ccc_ROWS));
+        i32 on = !last || (turn + 1 < ccc_TURNS && s->col < a->N);
+        UNROLL for (i32 p = 0; p < MAX_LOADS; p++) {
+            if (p >= ccc_LOADS) break;
+            i32 k = imin((step + p) * (32 * ccc_SPLIT) + s->at, s->pieces - 1); /* past the end the weights are zeros */
+            vu4 cur[MAX_STREAMS];
+            UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
+                if (r < STREAMS) cur[r] = s->ring[p][r];
+            if (!ccc_WHOLE || ccc_TURNS > 1) stream_load(s, p, next + p, on);
+            UNROLL for (i32 t = 0; t < MAX_TOK; t++) {
+                if (t >= ccc_TOK) break;
+                operand v = operand_of(ccc_NORM ? lds16(X_AT + (u32)(t * a->K + k * PER) * (u32)sizeof(elem)) : ld16(x[t] + k * PER));
+                UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
+                    if (r < STREAMS) sum[r * ccc_TOK + t] = dot(cur[r], v, sum[r * ccc_TOK + t]);
+            }
+        }
+    }
+}
+
 KERNEL ccc_kernel(matvec_args a)
 {
     dependents_launch();
-    i32 group = tid() / 32 / ccc_SPLIT, part = tid() / 32 % ccc_SPLIT, col0 = (cta() * GROUPS + group) * ccc_ROWS;
-    i32 vecs = a.K / PER, at = part * 32 + lane(), steps = (vecs + 32 * ccc_SPLIT - 1) / (32 * ccc_SPLIT);
-    const vu4 GLOBAL *w[MAX_STREAMS];
-    UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
-        if (r < STREAMS) w[r] = (const vu4 GLOBAL *)a.w + (i64)(imin(col0 + r % ccc_ROWS, a.N - 1) + r / ccc_ROWS * a.N) * vecs;
-
-    vu4 ring[MAX_LOADS][MAX_STREAMS];
-#define FETCH(p, step)                                                                                                    \
-    do {                                                                                                                  \
-        i32 k_ = (step) * (32 * ccc_SPLIT) + at, on_ = k_ < vecs;                                                         \
-        UNROLL for (i32 r_ = 0; r_ < MAX_STREAMS; r_++) if (r_ < STREAMS) ring[p][r_] = ldg16_once_if(w[r_] + k_, on_);   \
-    } while (0)
+    i32 group = tid() / 32 / ccc_SPLIT, part = tid() / 32 % ccc_SPLIT;
+    stream w;
+    w.at = part * 32 + lane();
+    w.pieces = a.K / PER;
+    stream_to(&w, &a, (cta() * GROUPS + group) * ccc_ROWS);
     UNROLL for (i32 p = 0; p < MAX_LOADS; p++)
-        if (p < ccc_LOADS) FETCH(p, p);
-    output out = output_of(&a);
+        if (p < ccc_LOADS) stream_load(&w, p, p, 1);
+    output out = output_of(&a, 0);
     kept row; /* of one token */
     take_weights(&out, &a);
     if (ccc_NORM && ccc_TOK == 1) norm_weights(&row, &a);
@@ -267,28 +316,17 @@ KERNEL ccc_kernel(matvec_args a)
     if (ccc_NORM && ccc_TOK > 1) norm_tokens(&a);
     else if (ccc_NORM) norm_token(&row, &a);
 
-    const elem GLOBAL *x[MAX_TOK];
-    UNROLL for (i32 t = 0; t < MAX_TOK; t++)
-        if (t < ccc_TOK) x[t] = (const elem GLOBAL *)a.x + (i64)imin(t, a.T - 1) * a.x_ld;
-    float sum[MAX_STREAMS * MAX_TOK];
-    UNROLL for (i32 i = 0; i < MAX_SUMS; i++) sum[i] = 0;
-    NO_UNROLL for (i32 step = 0; step < (ccc_WHOLE ? 1 : steps); step += ccc_LOADS)
-        UNROLL for (i32 p = 0; p < MAX_LOADS; p++) {
-            if (p >= ccc_LOADS) break;
-            i32 k = imin((step + p) * (32 * ccc_SPLIT) + at, vecs - 1); /* past the end the weights are zeros */
-            vu4 cur[MAX_STREAMS];
-            UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
-                if (r < STREAMS) cur[r] = ring[p][r];
-            if (!ccc_WHOLE) FETCH(p, step + ccc_LOADS + p); /* no branch: it would let the arithmetic sink behind all loads */
-            UNROLL for (i32 t = 0; t < MAX_TOK; t++) {
-                if (t >= ccc_TOK) break;
-                operand v = operand_of(ccc_NORM ? lds16(X_AT + (u32)(t * a.K + k * PER) * (u32)sizeof(elem)) : ld16(x[t] + k * PER));
-                UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
-                    if (r < STREAMS) sum[r * ccc_TOK + t] = dot(cur[r], v, sum[r * ccc_TOK + t]);
-            }
+    NO_UNROLL for (i32 turn = 0; turn < ccc_TURNS; turn++) {
+        float sum[MAX_STREAMS * MAX_TOK];
+        UNROLL for (i32 i = 0; i < MAX_SUMS; i++) sum[i] = 0;
+        if (turn) {
+            out = output_of(&a, turn);
+            take_weights(&out, &a);
+            take_others(&out, &a);
         }
-
-    float s = reduce(sum);
-    if (ccc_SPLIT > 1) finish_split(&a, &out, s);
-    else store(&a, &out, s, ccc_PAIR ? shfl_xor(s, 16) : 0);
+        products(sum, &w, &a, turn);
+        float s = reduce(sum);
+        if (ccc_SPLIT > 1) finish_split(&a, &out, s, turn);
+        else store(&a, &out, s, ccc_PAIR ? shfl_xor(s, 16) : 0);
+    }
 }

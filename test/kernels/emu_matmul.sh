@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs the gemm samples of build.sh on the CPU, thread by thread (emu_gemm.h), against the references of test/device/kernels_check.c, in small
-# shapes. usage: emu_gemm.sh [only names that match this]
+# Runs the gemm and matvec samples of build.sh on the CPU, thread by thread (emu_gemm.h, emu_matvec.h), against the references of
+# test/device/kernels_check.c, in small shapes. usage: emu_matmul.sh [only names that match this]
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
 tmp=$(mktemp -d) || exit 1
@@ -11,11 +11,11 @@ build() { # NAME SOURCE FLAGS SPECS SET WIDTH: a line of build.sh's list
         echo "#define SET $5"
         echo "#define WIDTH $6"
         for d in $3; do d=${d#-D}; echo "#define ${d%=*} ${d#*=}"; done
-        echo "#include \"$root/test/kernels/emu_gemm.h\""
+        echo "#include \"$root/test/kernels/emu_$2.h\""
         echo "#include \"$root/test/kernels/hooks.c\""
         echo "#include \"$root/compiler/kernels/cuda/$2.c\""
         for c in $4; do echo "const i32 ccc_${c%=*} = ${c#*=};"; done
-        echo "static gemm_args emu_args;"
+        echo "static $2_args emu_args;"
         echo "static void emu_run(void) { ccc_kernel(emu_args); }"
         echo "void emu_launch(int gx, int gy, int threads, int cluster, const void *args);"
         echo "void emu_launch(int gx, int gy, int threads, int cluster, const void *args) { memcpy(&emu_args, args, sizeof emu_args); emu_clusters(gx, gy, threads, cluster, emu_run); }"
@@ -24,7 +24,7 @@ build() { # NAME SOURCE FLAGS SPECS SET WIDTH: a line of build.sh's list
 }
 export -f build
 export root tmp
-"$root/test/kernels/build.sh" list | grep '^gemm' | grep -E "${1:-.}" > "$tmp/list"
+"$root/test/kernels/build.sh" list | grep -E '^(gemm|matvec)' | grep -E "${1:-.}" > "$tmp/list"
 tr '\n' '\0' < "$tmp/list" | xargs -0 -P 2 -I{} bash -c 'IFS="|" read -r a b c d e f g h <<< "$1"; build "$a" "$b" "$c" "$d" "$e" "$f"' _ {}
 gcc -std=gnu17 -O1 -Wall -Wextra -Wno-unused-parameter -fPIC -shared -I"$cuda" -Wl,-soname,libcuda.so.1 -o "$tmp/libcuda.so.1" "$root/test/kernels/emu_cuda.c" -ldl &&
 gcc -std=gnu17 -O2 -ffp-contract=off -Wall -Wextra -I"$cuda" -o "$tmp/kernels_check" "$root/test/device/kernels_check.c" -ldl -lm &&
