@@ -132,7 +132,7 @@ ccc_status tune_candidates(uint32_t *first, uint32_t *n, plan_builder *b, const 
     list l = { .mem = b->plan->mem, .rule = &rule, .used = used };
     any.note = "";
     add(&l, &rule);
-    if (used) memcpy(any.constant, used->constant, sizeof any.constant), any.is = used->is, add(&l, &any);
+    if (used) memcpy(any.constant, used->constant, sizeof any.constant), any.is = used->is, any.note = CCC_TUNE_IN_USE, add(&l, &any);
     any = rule, any.note = "";
     if (rule.is == SCHEDULE_MATVEC) add_matvecs(&l, any, norm, b->plan->target->n_sm);
     else add_gemms(&l, any, by8, b->plan->target->n_sm);

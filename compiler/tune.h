@@ -7,6 +7,7 @@
 
 enum { CCC_TUNE_LABEL = 1000000 /* + number of the candidate; its row is the fact "tune.<label>" */, CCC_TUNE_MAX = 4000 /* facts that a file has room for */ };
 #define CCC_TUNE_BY_RULE "by rule" /* the note of the row that kernels/geometry.h would choose */
+#define CCC_TUNE_IN_USE "in use"   /* of the schedule's, if it is another one */
 
 struct plan_tune {
     const ccc_tune_args *args;     /* the numbers of tokens become the fact "tune.tokens" */

@@ -1,8 +1,10 @@
-/* cccrt tune: times what `ccc tune` made. Every candidate alone, from memory; then of each shape the best few, and the choice by rule, in whole
- * steps, in turn, since only there it shows what a kernel does to its neighbours. The result is a file for `ccc tune --apply`.
+/* cccrt tune: times what `ccc tune` made. Every candidate alone, from memory; then of each shape the best few, the choice by rule and that of the
+ * schedule in use, in whole steps, in turn, since only there it shows what a kernel does to its neighbours. The other shapes are as in use, or as
+ * they were found to be best before: two shapes that are best with the others by rule need not be so together. The result is a file for
+ * `ccc tune --apply`.
  *
  * The artifact holds a decode step in which each matmul stands once for every candidate. A node's label leads to the fact "tune.<label>", a row
- * of a schedule: class and shape, then the constants, then as a comment whether it is the choice by rule. */
+ * of a schedule: class and shape, then the constants, then as a comment whether it is the choice by rule or the one in use. */
 #define _GNU_SOURCE
 #include "cmd.h"
 #include "opt.h"
@@ -15,15 +17,15 @@
 #include <unistd.h>
 
 static const char program[] = "cccrt tune";
-enum { MAX_TOKENS = 16, MAX_SHAPES = 64, ROUNDS = 7, SHOWN = 8 };
+enum { MAX_TOKENS = 16, MAX_SHAPES = 64, ROUNDS = 7, HEATS = 2 /* rounds of all */, FINALISTS = 5 /* of the others, and the rule */, MOST = 17, SHOWN = 8 };
 #define WRONG_FROM 0.1
 #define WRONG_FROM_E4M3 0.5
-typedef struct { const char *row; uint32_t label, shape, count; bool by_rule; double us, bytes, step_us; } candidate;
-typedef struct { const char *name; size_t name_len; uint32_t rule, best; } shape; /* candidates by number */
+typedef struct { const char *row; uint32_t label, shape, count; bool by_rule, in_use; double us, bytes, step_us; } candidate;
+typedef struct { const char *name; size_t name_len; uint32_t rule, used /* UINT32_MAX: none, or the rule */, best; } shape; /* candidates by number */
 typedef struct {
     rt_place place;
     const char *out;
-    int64_t repeats, in_steps;
+    int64_t repeats, in_steps, context;
     rt_machine m;
     double ceiling; /* GB/s */
     FILE *json;
@@ -36,6 +38,7 @@ typedef struct { /* a decode step of so many tokens */
     cccrt_node_time *time;
     cccrt_node_traffic *moved;
     uint8_t *run;
+    candidate **of; /* of each node, NULL: it is none */
     uint32_t n_nodes;
     candidate *c;
     uint32_t n_c;
@@ -67,8 +70,9 @@ static ccc_status add_shape(step_tuner *s, candidate *c, ccc_err *err)
     for (c->shape = 0; c->shape < s->n_shapes; c->shape++)
         if (s->shape[c->shape].name_len == len && !memcmp(s->shape[c->shape].name, name, len)) break;
     if (c->shape == MAX_SHAPES) return ccc_fail(err, CCC_E_UNSUPPORTED, "more than %d shapes", MAX_SHAPES);
-    if (c->shape == s->n_shapes) s->shape[s->n_shapes++] = (shape){ name, len, UINT32_MAX, 0 };
+    if (c->shape == s->n_shapes) s->shape[s->n_shapes++] = (shape){ name, len, UINT32_MAX, UINT32_MAX, 0 };
     if (c->by_rule) s->shape[c->shape].rule = (uint32_t)(c - s->c);
+    if (c->in_use) s->shape[c->shape].used = (uint32_t)(c - s->c);
     return CCC_OK;
 }
 
@@ -83,7 +87,7 @@ static ccc_status candidate_of(candidate **out, step_tuner *s, uint32_t label, c
     const char *row = cccrt_artifact_fact(s->t->m.artifact, key);
     if (!row) return CCC_OK; /* no candidate: there is one kernel for this node */
     *out = &s->c[s->n_c++];
-    **out = (candidate){ .row = row, .label = label, .by_rule = strstr(row, "# by rule") != NULL };
+    **out = (candidate){ .row = row, .label = label, .by_rule = strstr(row, "# by rule") != NULL, .in_use = strstr(row, "# in use") != NULL };
     return add_shape(s, *out, err);
 }
 
@@ -93,6 +97,7 @@ static ccc_status gather_times(step_tuner *s, ccc_err *err)
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         candidate *c;
         CCC_TRY(candidate_of(&c, s, s->time[i].label, err));
+        s->of[i] = c;
         if (!c) continue;
         c->us += 1e3 * s->time[i].ms;
         c->bytes += (double)(s->moved[i].memory_B + s->moved[i].local_B);
@@ -101,7 +106,7 @@ static ccc_status gather_times(step_tuner *s, ccc_err *err)
     for (uint32_t i = 0; i < s->n_shapes; i++) {
         shape *h = &s->shape[i];
         if (h->rule == UINT32_MAX) return ccc_fail(err, CCC_E_CORRUPT, "shape%.*s has no candidate by rule", (int)h->name_len, h->name);
-        h->best = h->rule;
+        h->best = h->used != UINT32_MAX ? h->used : h->rule;
     }
     for (uint32_t i = 0; i < s->n_c; i++) s->c[i].us /= s->c[i].count, s->c[i].bytes /= s->c[i].count;
     return s->n_c ? CCC_OK : ccc_fail(err, CCC_E_ARG, "the artifact holds no candidates; make one with ccc tune");
@@ -112,9 +117,7 @@ static ccc_status gather_times(step_tuner *s, ccc_err *err)
 static void mark(step_tuner *s, const candidate *chosen, bool best)
 {
     for (uint32_t i = 0; i < s->n_nodes; i++) {
-        const candidate *c = NULL;
-        for (uint32_t k = 0; k < s->n_c && !c; k++)
-            if (s->c[k].label == s->time[i].label) c = &s->c[k];
+        const candidate *c = s->of[i];
         const shape *h = c ? &s->shape[c->shape] : NULL;
         s->run[i] = !c || c == (chosen && chosen->shape == c->shape ? chosen : &s->c[best ? h->best : h->rule]);
     }
@@ -138,11 +141,12 @@ static ccc_status steps_in_a_row(int *n, step_tuner *s, ccc_err *err)
     return CCC_OK;
 }
 
-/* The candidates of a shape in order of their time alone, after the rule's choice: at most `most` numbers. */
+/* The candidates of a shape in order of their time alone, after the rule's choice and what is in use: at most `most` numbers, 2 or more. */
 static uint32_t front_runners(uint32_t *out, const step_tuner *s, uint32_t number, uint32_t most)
 {
     uint32_t n = 0;
     out[n++] = s->shape[number].rule;
+    if (s->shape[number].used != UINT32_MAX) out[n++] = s->shape[number].used;
     while (n < most) {
         uint32_t best = UINT32_MAX;
         for (uint32_t i = 0; i < s->n_c; i++) {
@@ -174,8 +178,9 @@ static ccc_status logits_with(float *out, step_tuner *s, const candidate *c, ccc
 }
 
 /* What does not compute the model is not timed. */
-static ccc_status check(step_tuner *s, const uint32_t *who, uint32_t n, ccc_err *err)
+static ccc_status check(step_tuner *s, uint32_t number, ccc_err *err)
 {
+    uint32_t who[MOST], n = front_runners(who, s, number, (uint32_t)s->t->in_steps + 2);
     size_t values = (size_t)(s->tokens * s->r.model.vocab);
     float *rule = malloc(2 * values * sizeof *rule), *mine = rule ? rule + values : NULL;
     ccc_status st = rule ? logits_with(rule, s, &s->c[who[0]], err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
@@ -188,20 +193,33 @@ static ccc_status check(step_tuner *s, const uint32_t *who, uint32_t n, ccc_err 
     return st;
 }
 
+typedef struct { uint32_t who; int n; double ms[ROUNDS]; } runner; /* n: rounds that it was in */
+
+static int by_heats(const void *x, const void *y)
+{
+    const runner *a = x, *b = y;
+    return by_value(&(double){ a->ms[0] + a->ms[1] }, &(double){ b->ms[0] + b->ms[1] });
+}
+
+/* All run the first rounds, the rule's choice (the first) and the best of the others all of them. */
 static ccc_status compete(step_tuner *s, uint32_t number, int n_steps, ccc_err *err)
 {
-    uint32_t who[16], n = front_runners(who, s, number, (uint32_t)s->t->in_steps + 1);
-    double ms[16][ROUNDS];
-    CCC_TRY(check(s, who, n, err));
-    for (int round = 0; round < ROUNDS; round++) /* in turn, so that a clock that drifts is nobody's gain */
-        for (uint32_t i = 0; i < n; i++) {
-            mark(s, &s->c[who[i]], false);
-            CCC_TRY(time_step(&ms[i][round], s, n_steps, err));
+    uint32_t who[MOST], n = front_runners(who, s, number, (uint32_t)s->t->in_steps + 2);
+    shape *h = &s->shape[number];
+    runner r[MOST];
+    for (uint32_t i = 0; i < n; i++) r[i] = (runner){ .who = who[i] };
+    for (int round = 0; round < ROUNDS; round++) { /* in turn, so that a clock that drifts is nobody's gain */
+        if (round == HEATS) qsort(r + 1, n - 1, sizeof *r, by_heats);
+        for (uint32_t i = 0; i < n && (round < HEATS || i <= FINALISTS); i++) {
+            mark(s, &s->c[r[i].who], true);
+            CCC_TRY(time_step(&r[i].ms[r[i].n++], s, n_steps, err));
         }
+    }
+    h->best = h->rule;
     for (uint32_t i = 0; i < n; i++) {
-        qsort(ms[i], ROUNDS, sizeof **ms, by_value);
-        s->c[who[i]].step_us = 1e3 * ms[i][ROUNDS / 2];
-        if (s->c[who[i]].step_us < s->c[s->shape[number].best].step_us) s->shape[number].best = who[i];
+        qsort(r[i].ms, (size_t)r[i].n, sizeof *r[i].ms, by_value);
+        s->c[r[i].who].step_us = 1e3 * r[i].ms[r[i].n / 2];
+        if (i <= FINALISTS && s->c[r[i].who].step_us < s->c[h->best].step_us) h->best = r[i].who;
     }
     return CCC_OK;
 }
@@ -265,8 +283,9 @@ static ccc_status time_alone(step_tuner *s, ccc_err *err)
     s->time = calloc(s->n_nodes + 1, sizeof *s->time);
     s->moved = calloc(s->n_nodes + 1, sizeof *s->moved);
     s->run = calloc(s->n_nodes + 1, 1);
+    s->of = calloc(s->n_nodes + 1, sizeof(candidate *));
     s->c = calloc(s->n_nodes + 1, sizeof *s->c);
-    if (!s->time || !s->moved || !s->run || !s->c) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    if (!s->time || !s->moved || !s->run || !s->of || !s->c) return ccc_fail(err, CCC_E_NOMEM, "out of memory");
     s->moved[0].size_B = sizeof *s->moved;
     CCC_TRY(cccrt_step_traffic(s->r.session, &a, s->moved, s->n_nodes, &s->n_nodes, err));
     CCC_TRY(cccrt_time_nodes(s->r.session, &a, (int)s->t->repeats, s->time, s->n_nodes, &s->n_nodes, err));
@@ -278,11 +297,13 @@ static ccc_status measure(step_tuner *s, ccc_err *err)
     tuner *t = s->t;
     int n_steps = 0;
     int32_t *ids = calloc((size_t)s->tokens, sizeof *ids);
-    ccc_status st = ids ? rt_runner_open(&s->r, &t->m, s->tokens, 16, CCCRT_GRAPHS_NONE, false, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
+    ccc_status st = ids ? rt_runner_open(&s->r, &t->m, s->tokens, t->context, CCCRT_GRAPHS_NONE, false, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
     for (int64_t i = 0; i < s->tokens && st == CCC_OK; i++) ids[i] = (int32_t)((i * 7919 + 17) % s->r.model.vocab);
     if (st == CCC_OK) st = rt_decode(&s->r, ids, 0, ids, err); /* so that kernels find numbers, and not zeros */
     if (st == CCC_OK && !(t->ceiling > 0)) st = cccrt_time_read(s->r.session, (size_t)4 << 30, &t->ceiling, err);
     if (st == CCC_OK) st = time_alone(s, err);
+    for (uint32_t i = 0; i < s->n_shapes && st == CCC_OK && t->in_steps; i++) st = check(s, i, err);
+    if (st == CCC_OK) st = rt_decode(&s->r, ids, t->context - 1, ids, err); /* from here on: with so many tokens in the cache */
     if (st == CCC_OK && t->in_steps) st = steps_in_a_row(&n_steps, s, err);
     for (uint32_t i = 0; i < s->n_shapes && st == CCC_OK && t->in_steps; i++) st = compete(s, i, n_steps, err);
     if (st == CCC_OK && t->in_steps) st = compare_all(s, n_steps, err);
@@ -299,7 +320,7 @@ static ccc_status tune_step(tuner *t, int64_t tokens, ccc_err *err)
     s->t = t;
     s->tokens = tokens;
     ccc_status st = measure(s, err);
-    free(s->time), free(s->moved), free(s->run), free(s->c), free(s);
+    free(s->time), free(s->moved), free(s->run), free(s->of), free(s->c), free(s);
     return st;
 }
 
@@ -312,6 +333,9 @@ static ccc_status run(tuner *t, ccc_err *err)
     ccc_err wrong;
     CCC_TRY(rt_open(&t->m, &t->place, err));
     CCC_TRY(cccrt_device_can_run(&target, t->m.device, t->m.artifact, err));
+    cccrt_model model = { .size_B = sizeof model };
+    cccrt_artifact_model(t->m.artifact, &model);
+    if (!t->context) t->context = model.max_model_len < 1024 ? model.max_model_len : 1024;
     list = cccrt_artifact_fact(t->m.artifact, "tune.tokens");
     if (!list || rt_parse_numbers(tokens, MAX_TOKENS, &n, list, 1, "tune.tokens", &wrong) != CCC_OK)
         return ccc_fail(err, CCC_E_ARG, "'%s' holds no candidates; make such an artifact with ccc tune", t->place.artifact);
@@ -352,6 +376,7 @@ int rt_tune(int argc, char **argv)
         { "-o", OPT_TEXT, &t.out, "FILE", "the result as JSON, for ccc tune --apply" },
         { "--repeats", OPT_NUMBER, &t.repeats, "N", "runs of which the median is taken [9]" },
         { "--in-steps", OPT_NUMBER, &t.in_steps, "N", "of each shape, so many of the best alone are also timed in whole steps, 0 to 15 [4]" },
+        { "--context", OPT_NUMBER, &t.context, "N", "tokens in the cache of each sequence, in whole steps; 0: 1024, or as many as the artifact allows [0]" },
         { "--device", OPT_TEXT, &t.place.device, "DEVICE", "cuda or cuda:N" },
         { 0 },
     };
@@ -361,6 +386,7 @@ int rt_tune(int argc, char **argv)
     if ((status = rt_usage(&t.place, program)) >= 0) return status;
     if (t.repeats < 1 || t.repeats > 1000) return opt_usage(program, "--repeats: a number from 1 to 1000");
     if (t.in_steps < 0 || t.in_steps > 15) return opt_usage(program, "--in-steps: a number from 0 to 15");
+    if (t.context < 0 || t.context > 1 << 20) return opt_usage(program, "--context: a number from 0 to 1048576");
     ccc_err err = { 0 };
     return run_into_file(&t, &err) == CCC_OK ? 0 : opt_fail("cccrt", &err);
 }
