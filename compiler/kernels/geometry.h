@@ -61,8 +61,8 @@ static inline int ccc_matvec_shared_B(int K, int tok, int norm, int pair, ccc_ma
 {
     return ccc_matvec_scratch_B(tok, norm, pair, s) + (norm ? tok * K * 2 : 0);
 }
-/* KEEP: vectors of the row that a thread keeps for the norm of one token, 1 or 2 */
-static inline int ccc_matvec_keep(int cols, ccc_matvec_shape s) { return cols > 256 * s.warps ? 2 : 1; }
+/* KEEP: vectors of the row that a thread keeps for the norm of one token, 1 or 2; 1 where that is all and registers are few */
+static inline int ccc_matvec_keep(int cols, ccc_matvec_shape s) { return s.turns > 1 && cols <= 256 * s.warps ? 1 : 2; }
 /* Where a norm is in front and the columns are taken by turns, all blocks are to be there at once: at most 64 registers a thread */
 static inline int ccc_matvec_min_blocks(int norm, ccc_matvec_shape s) { return norm && s.turns > 1 ? CCC_MATVEC_WARPS_SM / s.warps : 0; }
 static inline int ccc_matvec_turns(int N, ccc_matvec_shape s, int n_sm) /* so many that the blocks fill the device once; s.turns is not read */

@@ -98,9 +98,9 @@ INLINE void norm_tokens(const matvec_args *a)
 }
 
 /* ---- one token: nothing but latency counts. What hooks read of weights is in registers before the wait, and x comes once: a thread keeps its
- * first KEEP vectors of the row, as they came, since widening them again is cheaper than registers. */
+ * first KEEP vectors of the row. Turns need the registers for what is on its way meanwhile, so there x is kept as it came, and widened again. */
 enum { MAX_KEEP = 2, ROW_LANES = 512 };
-typedef struct { vu4 x[MAX_KEEP]; vf8 taken[MAX_KEEP][CCC_MAX_TAKEN]; } kept;
+typedef struct { vu4 came[MAX_KEEP]; vf8 x[MAX_KEEP], taken[MAX_KEEP][CCC_MAX_TAKEN]; } kept;
 
 INLINE vf8 norm_of(const matvec_args *a, vu4 x, i32 col) { return ccc_hook_in(bf16x8_f32(x), 0, col, &a->aux); }
 INLINE vf8 norm_in(const matvec_args *a, i32 col) { return norm_of(a, ld16(a->x + col), col); }
@@ -127,8 +127,9 @@ INLINE void norm_token(kept *r, const matvec_args *a)
         i32 col = (i * NT + tid()) * 8;
         if (i >= ccc_KEEP || col >= a->K) continue;
         ccc_hook_out_take_others(r->taken[i], 0, col, &a->aux);
-        r->x[i] = ld16(a->x + col);
-        rowsum_squares(&s, i % (ROW_LANES / NT), norm_of(a, r->x[i], col));
+        r->came[i] = ld16(a->x + col);
+        r->x[i] = norm_of(a, r->came[i], col);
+        rowsum_squares(&s, i % (ROW_LANES / NT), r->x[i]);
     }
     for (i32 first = a->K > ccc_KEEP * NT * 8 ? 0 : a->K; first < a->K; first += ROW_LANES * 8)
         UNROLL for (i32 m = 0; m < ROWSUM_LANES; m++) {
@@ -140,7 +141,9 @@ INLINE void norm_token(kept *r, const matvec_args *a)
     float scale = rms_scale(rowsum_get(NT, saddr(smem)), a->K, a->eps);
     UNROLL for (i32 i = 0; i < MAX_KEEP; i++) {
         i32 col = (i * NT + tid()) * 8;
-        if (i < ccc_KEEP && col < a->K) norm_put(col, ccc_hook_out_taken(norm_of(a, r->x[i], col) * scale, r->taken[i], 0, col, &a->aux));
+        if (i >= ccc_KEEP || col >= a->K) continue;
+        vf8 x = ccc_TURNS > 1 ? norm_of(a, r->came[i], col) : r->x[i];
+        norm_put(col, ccc_hook_out_taken(x * scale, r->taken[i], 0, col, &a->aux));
     }
     for (i32 col = (ccc_KEEP * NT + tid()) * 8; col < a->K; col += NT * 8) norm_put(col, ccc_hook_out(norm_in(a, col) * scale, 0, col, &a->aux));
     cta_sync();
