@@ -7,11 +7,11 @@
 /* What the target's kernels can fuse; decides legality together with the graph. compiler/ fills it from the
  * target and the T range. */
 typedef struct {
-    int prologue_max_T;  /* most rows of a matmul that rms_norm may be fused in front of; 0: never */
+    int prologue_max_T;     /* most rows of a matmul that rms_norm may be fused in front of; 0: never */
     int64_t prologue_max_N; /* most rows of that matmul's weight; 0: any */
-    bool pair_epilogue;  /* a matmul's two halves may be combined in its epilogue (silu(gate)*up) */
-    int max_aux;         /* memory operands and results of a hook besides the main ones */
-    bool rope_kv;        /* rope(q), rope(k), kv_write as one kernel */
+    bool pair_epilogue;     /* a matmul's two halves may be combined in its epilogue (silu(gate)*up) */
+    int max_aux;            /* memory operands and results of a hook besides the main ones */
+    bool rope_kv;           /* rope(q), rope(k), kv_write as one kernel */
     bool rope_attention; /* these and the attention behind them as one kernel; each sequence has one token */
 } ccc_fuse_caps;
 
