@@ -62,9 +62,11 @@ enum {
     /* A norm in front of a matvec is computed by every thread block. Where its rows are short that hides under the weights on their way, whatever
      * the matmul (measured on an H100: hidden 576 gains 13 %). Rows of 2048 and 4096 take longer; for one token it pays in front of a weight that
      * is short, too. Steps with it in front of qkv, of gate and up, of both, instead of 7 kernels a layer: 8B e4m3 3.107, 3.189, 3.136 ms for 3.137
-     * (weights of 6144 and 28672 rows); 8B bf16 5.180, 5.373, 5.302 for 5.215; 1B bf16 0.989, 1.007, 0.988 for 1.003 (3072 and 16384 rows). */
+     * (weights of 6144 and 28672 rows); 8B bf16 5.180, 5.373, 5.302 for 5.215; 1B bf16 0.989, 1.007, 0.988 for 1.003 (3072 and 16384 rows), and
+     * with shapes tuned for each 0.979 with qkv's alone, 0.961 with both. */
     CCC_PROLOGUE_MAX_COLS = 1024,
-    CCC_PROLOGUE_MAX_COLS_ONE = 4096, CCC_PROLOGUE_MAX_N_ONE = 8192
+    CCC_PROLOGUE_MAX_COLS_ONE = 4096, CCC_PROLOGUE_MAX_N_ONE = 8192,
+    CCC_PROLOGUE_MAX_N_ONE_2048 = 16384 /* of bf16 rows of at most 2048 */
 };
 typedef struct { uint32_t mode; int64_t t_min, t_max; } plan_range;
 /* Programs of a target: ranges[0..*n), at most cap. has_tokens: the graph has a symbol T. */

@@ -91,6 +91,13 @@ static int64_t longest_norm(const ccc_graph *g)
     return most;
 }
 
+static bool has_e4m3_weight(const ccc_graph *g)
+{
+    for (ccc_nid i = 1; i < g->n_nodes; i++)
+        if (g->node[i].op == CCC_OP_matmul && g->value[g->node[i].in[1]].type.dtype == CCC_E4M3) return true;
+    return false;
+}
+
 bool schedule_decode_attention(const ccc_target *t, const ccc_config *c, const ccc_graph *g, const ccc_node *n, uint32_t mode)
 {
     const ccc_type *cache = &g->value[n->in[1]].type;
@@ -112,7 +119,8 @@ ccc_fuse_caps schedule_caps(const ccc_target *t, const ccc_config *c, const ccc_
 {
     int64_t norm = longest_norm(g);
     bool prologue = t->kind == CCC_TARGET_CUDA && !c->batch_invariant && norm <= CCC_PROLOGUE_MAX_COLS_ONE, any = norm <= CCC_PROLOGUE_MAX_COLS;
-    return (ccc_fuse_caps){ .prologue_max_T = !prologue ? 0 : any ? CCC_MATVEC_MAX_T : 1, .prologue_max_N = any ? 0 : CCC_PROLOGUE_MAX_N_ONE, .pair_epilogue = true, .max_aux = 8, .rope_kv = true,
+    int max_N = norm <= 2048 && !has_e4m3_weight(g) ? CCC_PROLOGUE_MAX_N_ONE_2048 : CCC_PROLOGUE_MAX_N_ONE;
+    return (ccc_fuse_caps){ .prologue_max_T = !prologue ? 0 : any ? CCC_MATVEC_MAX_T : 1, .prologue_max_N = any ? 0 : max_N, .pair_epilogue = true, .max_aux = 8, .rope_kv = true,
                              .rope_attention = decode_attention(t, c, g, mode) };
 }
 
