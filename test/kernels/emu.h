@@ -195,6 +195,7 @@ INLINE void cluster_arrive(void)
     emu.progress++;
     if (++emu.cluster_arrived == (u32)(emu.n * emu.cluster)) { emu.cluster_arrived = 0; emu.cluster_met++; }
 }
+INLINE void cluster_arrive_relaxed(void) { cluster_arrive(); }
 INLINE void cluster_wait(void) { while (emu.cluster_met == emu_cluster_phase[emu.cur]) emu_yield(); }
 
 INLINE vu4 ld16(const void *p)
@@ -271,15 +272,15 @@ INLINE void fence_async(void) {}
 INLINE void bar_arrive(u32 b) { emu_bar_at(b)->missing--; emu_bar_step(emu_bar_at(b)); }
 INLINE void bar_expect(u32 b, u32 n) { emu_bar_at(b)->bytes += (i32)n; emu_bar_at(b)->missing--; }
 INLINE i32 bar_try(u32 b, u32 parity) { if ((emu_bar_at(b)->phase & 1) != parity) return 1; emu_yield(); return (emu_bar_at(b)->phase & 1) != parity; }
-INLINE void st_async_f2(u32 a, float x, float y, u32 bar)
+static void emu_st_async(u32 a, const float *v, int n, u32 bar)
 {
-    float *p = (float *)emu_shared(a, 8);
     if (bar < EMU_MAPPED || a / EMU_MAPPED != bar / EMU_MAPPED) { printf("FAIL st.async and its barrier are in two blocks\n"); exit(1); }
-    p[0] = x;
-    p[1] = y;
-    emu_bar_at(bar)->bytes -= 8;
+    memcpy(emu_shared(a, (u32)n * 4), v, (size_t)n * 4);
+    emu_bar_at(bar)->bytes -= n * 4;
     emu_bar_step(emu_bar_at(bar));
 }
+INLINE void st_async_f(u32 a, float x, u32 bar) { emu_st_async(a, &x, 1, bar); }
+INLINE void st_async_f2(u32 a, float x, float y, u32 bar) { emu_st_async(a, (float[]){x, y}, 2, bar); }
 INLINE u64 policy_evict_first(void) { return 0; }
 static void bulk_load_hint(u32 dst, const void *src, u32 n, u32 bar, u64 policy)
 {

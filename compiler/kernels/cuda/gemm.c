@@ -38,6 +38,11 @@ enum { ccc_COLS = BN / (PAIR + 1), ccc_SPLIT = 1, ccc_BLOCKS = 1 };
 typedef vf8 vf;
 #endif
 HOOK vf ccc_hook_epilogue(vf v, i32 row, i32 col, const aux_t *aux);
+#if SWAP
+HOOK void ccc_hook_epilogue_take_weights(float *taken, i32 row, i32 col, const aux_t *aux);
+HOOK void ccc_hook_epilogue_take_others(float *taken, i32 row, i32 col, const aux_t *aux);
+HOOK float ccc_hook_epilogue_taken(float v, const float *taken, i32 row, i32 col, const aux_t *aux);
+#endif
 HOOK vf ccc_hook_pair(vf v, vf v2, i32 row, i32 col, const aux_t *aux);
 
 enum { BK = FP8 ? CCC_GEMM_K_FP8 : CCC_GEMM_K };
@@ -49,6 +54,7 @@ enum { MI = SWAP && PAIR ? 2 : 1, GROUP = 16, MAX_BLOCKS = 4 }; /* 64-row blocks
 #define A_B ((SWAP ? ccc_COLS * (PAIR + 1) : CCC_GEMM_ROWS) * 128)
 #define FULL(s) (saddr(smem) + (u32)(s) * 16)                      /* barriers: the stage is filled */
 #define EMPTY(s) (FULL(s) + 8)                                     /* it has been read */
+#define PARTS (saddr(smem) + CCC_GEMM_BARRIERS_B - 8)             /* the other CTAs' parts of this one's sums are there */
 #define RING (saddr(smem) + CCC_GEMM_BARRIERS_B)
 #define BEHIND_RING (RING + (u32)(a->stages * STAGE_B))
 
@@ -207,40 +213,68 @@ INLINE void finish(const gemm_args *a, float d[MI][BN / 2], tile t, i32 wg)
 }
 #else
 /* Sums go out as the threads have them (wgmma.h): sum i of a thread is of token i/4*8 + i%2 and output column i/2%2*8, counted from the
- * thread's first. A thread has `n` of them in v, from i0 on; TURN go out at a time. */
+ * thread's first. A thread has PART of them in v, from i0 on; TURN go out at a time. */
 enum { TURN = MI * BN > 128 ? 8 : 16 };
-INLINE void finish(const gemm_args *a, float v[MI][BN / 2], tile t, i32 wg, i32 i0, i32 n)
+#define PART (BN / 2 / ccc_SPLIT)
+typedef struct { i32 row, col, cols, tokens, inside; } outputs; /* of a thread: its first; where columns and the tile's tokens end; whether all columns of its warp exist */
+INLINE outputs outputs_of(const gemm_args *a, tile t, i32 wg)
 {
-    i32 r = wg * 64 + (tid() >> 5 & 3) * 16 + lane() / 4, last = r - lane() / 4 + 15, col = t.a * ccc_COLS + r, row = t.b * BN + (lane() & 3) * 2;
-    i32 whole = last < ccc_COLS && last + t.a * ccc_COLS < a->N;
-    NO_UNROLL for (i32 at = 0; at < n; at += TURN) {
-        i32 i = n < 4 ? i0 + at : (i0 + at) / 4 * 4;
-#define ROW(k) (row + (i + (k)) / 4 * 8 + ((i + (k)) & 1))
-#define COL(k) (col + ((i + (k)) >> 1 & 1) * 8)
-        if (whole && t.b * BN + (i + imin(n, TURN) - 1) / 4 * 8 + 8 <= a->T) {
+    i32 r = wg * 64 + (tid() >> 5 & 3) * 16 + lane() / 4, last = r - lane() / 4 + 15;
+    return (outputs){t.b * BN + (lane() & 3) * 2, t.a * ccc_COLS + r, imin(a->N, (t.a + 1) * ccc_COLS), a->T - t.b * BN, last < ccc_COLS && last + t.a * ccc_COLS < a->N};
+}
+#define ROW(k) (o.row + (i + (k)) / 4 * 8 + ((i + (k)) & 1))
+#define COL(k) (o.col + ((i + (k)) >> 1 & 1) * 8)
+INLINE i32 first_of(i32 i0, i32 at) { return PART < 4 ? i0 + at : (i0 + at) / 4 * 4; }
+INLINE i32 inside(outputs o, i32 i) { return o.inside && (i + imin(PART, TURN) - 1) / 4 * 8 + 8 <= o.tokens; }
+
+/* What the hook of a thread's outputs reads is loaded ahead of the products, if there are registers for it: behind them, when nothing else is left to do,
+ * a load would take a microsecond. */
+enum { MOST_AHEAD = 2 * TURN };
+#define TAKES (!PAIR && PART <= MOST_AHEAD)
+typedef struct { float of[MOST_AHEAD][CCC_MAX_TAKEN]; } ahead;
+INLINE void take(const gemm_args *a, ahead *h, outputs o, i32 i0)
+{
+    UNROLL for (i32 at = 0; at < MOST_AHEAD; at += TURN) {
+        i32 i = first_of(i0, at);
+        if (at >= PART || !inside(o, i)) continue;
+        UNROLL for (i32 k = 0; k < TURN; k++) {
+            if (k >= PART) break;
+            ccc_hook_epilogue_take_weights(h->of[at + k], ROW(k), COL(k), &a->aux);
+            ccc_hook_epilogue_take_others(h->of[at + k], ROW(k), COL(k), &a->aux);
+        }
+    }
+}
+INLINE void finish(const gemm_args *a, float v[MI][BN / 2], outputs o, ahead *h, i32 i0)
+{
+    NO_UNROLL for (i32 at = 0; at < PART; at += TURN) {
+        i32 i = first_of(i0, at);
+        if (inside(o, i)) {
             float y[TURN];
             UNROLL for (i32 k = 0; k < TURN; k++)
-                if (k < n) y[k] = hooked(a, v[0][k], v[MI - 1][k], ROW(k), COL(k));
+                if (k < PART) y[k] = TAKES ? ccc_hook_epilogue_taken(v[0][k], h->of[k], ROW(k), COL(k), &a->aux) : hooked(a, v[0][k], v[MI - 1][k], ROW(k), COL(k));
             UNROLL for (i32 k = 0; k < TURN; k++)
-                if (k < n) store(a, y[k], ROW(k), COL(k));
+                if (k < PART) store(a, y[k], ROW(k), COL(k));
         } else {
             UNROLL for (i32 k = 0; k < TURN; k++)
-                if (k < n && COL(k) < imin(a->N, (t.a + 1) * ccc_COLS) && ROW(k) < a->T) store(a, hooked(a, v[0][k], v[MI - 1][k], ROW(k), COL(k)), ROW(k), COL(k));
+                if (k < PART && COL(k) < o.cols && ROW(k) < a->T) store(a, hooked(a, v[0][k], v[MI - 1][k], ROW(k), COL(k)), ROW(k), COL(k));
         }
         UNROLL for (i32 m = 0; m < MI; m++)
             UNROLL for (i32 k = TURN; k < BN / 2; k++) v[m][k - TURN] = v[m][k];
+        UNROLL for (i32 k = TURN; k < MOST_AHEAD; k++)
+            UNROLL for (i32 l = 0; l < CCC_MAX_TAKEN; l++) h->of[k - TURN][l] = h->of[k][l];
     }
 }
 
 /* SPLIT CTAs of a cluster have parts of the tile's sums. The sums of each thread are dealt out to them: each CTA gets the others' parts of
- * its own through shared memory behind the ring, and adds all in the order of K. */
-#define PART (BN / 2 / ccc_SPLIT)
-INLINE u32 part_at(const gemm_args *a, i32 from, i32 to, i32 m, i32 k)
+ * its own through shared memory behind the ring, and adds all in the order of K. Arrivals are counted in bytes at a barrier of each CTA: that
+ * takes a microsecond less than a barrier of the cluster, whose release waits for all memory, and no CTA exits while others write to it. */
+#define PARTS_B ((ccc_SPLIT - 1) * MI * PART * CONSUMERS * 4)
+INLINE u32 part_at(const gemm_args *a, i32 from, i32 to, i32 m, i32 k) /* pairs of sums lie together */
 {
-    i32 slot = from < to ? from : from - 1;
-    return BEHIND_RING + (u32)(((slot * MI + m) * PART + k) * CONSUMERS + tid()) * 4;
+    i32 slot = from < to ? from : from - 1, two = PART > 1 ? 2 : 1;
+    return BEHIND_RING + (u32)(((slot * MI + m) * PART + k / two * two) * CONSUMERS + tid() * two + k % two) * 4;
 }
-INLINE void share(const gemm_args *a, float d[MI][BN / 2], tile t, i32 wg)
+INLINE void share(const gemm_args *a, float d[MI][BN / 2], outputs o, ahead *h)
 {
     i32 rank = cluster_rank();
     float own[MI][BN / 2], v[MI][BN / 2];
@@ -248,17 +282,17 @@ INLINE void share(const gemm_args *a, float d[MI][BN / 2], tile t, i32 wg)
     UNROLL for (i32 m = 0; m < MI; m++)                                                                                   \
         UNROLL for (i32 k = 0; k < BN / 2; k++)                                                                           \
             if (k < PART)
-    cluster_wait(); /* all CTAs of the cluster have started */
     UNROLL for (i32 p = 0; p < CCC_GEMM_MOST_SPLIT; p++) {
         if (p >= ccc_SPLIT) break;
         if (p == rank) {
             EACH_SUM own[m][k] = d[m][p * PART + k];
+        } else if (PART > 1) {
+            EACH_SUM if (k % 2) st_async_f2(map_shared(part_at(a, rank, p, m, k - 1), p), d[m][p * PART + k - 1], d[m][p * PART + k], map_shared(PARTS, p));
         } else {
-            EACH_SUM st_cluster_f(map_shared(part_at(a, rank, p, m, k), p), d[m][p * PART + k]);
+            EACH_SUM st_async_f(map_shared(part_at(a, rank, p, m, k), p), d[m][p * PART + k], map_shared(PARTS, p));
         }
     }
-    cluster_arrive();
-    cluster_wait();
+    bar_wait(PARTS, 0);
     UNROLL for (i32 p = 0; p < CCC_GEMM_MOST_SPLIT; p++) {
         if (p >= ccc_SPLIT) break;
         float part[MI][BN / 2];
@@ -269,7 +303,7 @@ INLINE void share(const gemm_args *a, float d[MI][BN / 2], tile t, i32 wg)
         }
         EACH_SUM v[m][k] = p ? v[m][k] + part[m][k] : part[m][k];
     }
-    finish(a, v, t, wg, rank * PART, PART);
+    finish(a, v, o, h, rank * PART);
 }
 #endif
 
@@ -277,15 +311,20 @@ INLINE void share(const gemm_args *a, float d[MI][BN / 2], tile t, i32 wg)
 INLINE void consume(const gemm_args *a, i32 unit0, i32 n_units, i32 step, i32 n_stages, i32 wg)
 {
     ring_pos at = {0, 0, 0, (u32)a->stages};
+    if (ccc_SPLIT > 1) cluster_wait(); /* all CTAs of the cluster have started */
     grid_wait();
     for (i32 u = unit0; u < n_units; u += step) {
         tile t = tile_of(u, a->na, a->nb);
         float d[MI][BN / 2];
-        multiply(d, &at, wg, n_stages);
 #if SWAP
-        if (ccc_SPLIT > 1) share(a, d, t, wg); /* one tile a cluster */
-        else finish(a, d, t, wg, 0, BN / 2);
+        outputs o = outputs_of(a, t, wg);
+        ahead h;
+        if (TAKES) take(a, &h, o, ccc_SPLIT > 1 ? cluster_rank() * PART : 0);
+        multiply(d, &at, wg, n_stages);
+        if (ccc_SPLIT > 1) share(a, d, o, &h); /* one tile a cluster */
+        else finish(a, d, o, &h, 0);
 #else
+        multiply(d, &at, wg, n_stages);
         finish(a, d, t, wg);
 #endif
     }
@@ -301,9 +340,15 @@ KERNEL ccc_kernel(gemm_args a)
             bar_init(FULL(i), 1);
             bar_init(EMPTY(i), (u32)CONSUMERS / 32);
         }
+#if SWAP
+        if (ccc_SPLIT > 1) {
+            bar_init(PARTS, 1);
+            bar_expect(PARTS, (u32)PARTS_B);
+        }
+#endif
         bar_init_fence();
     }
-    if (ccc_SPLIT > 1) cluster_arrive();
+    if (ccc_SPLIT > 1) cluster_arrive_relaxed();
     cta_sync();
     if (wg == CONSUMERS / 128) {
 #if !SWAP
@@ -312,8 +357,7 @@ KERNEL ccc_kernel(gemm_args a)
         if (tid() == CONSUMERS) produce(&a, unit0, n_units, step, k0, k1);
         if (ccc_SPLIT > 1) {
             warp_sync();
-            cluster_wait();
-            cluster_arrive();
+            cluster_wait(); /* who has arrived waits */
         }
     } else {
 #if !SWAP
