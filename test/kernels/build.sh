@@ -108,6 +108,9 @@ samples() {
         turns 1 1 0 0 2 2 8 4 $set 1 3 2 -DFP8=1; turns 1 1 1 2 1 2 16 4 $set 1 5 1 -DFP8=1; turns 1 1 0 0 1 2 8 2 $set 0 3 2 -DFP8=1; turns 1 1 1 0 1 2 8 4 $set 1 7 2 -DFP8=1
     done
     turns 1 1 0 0 2 2 8 8 0 1 6 2
+    # of schedules/sm_90a.def, one token
+    turns 1 1 0 0 2 1 8 8 0 1 3 1; turns 1 1 0 0 4 2 16 8 0 1 2 1; turns 1 1 0 0 2 2 16 4 0 1 3 1 -DFP8=1; matvec 1 1 1 0 1 2 8 2 0
+    matvec 1 0 0 0 1 4 16 2 0; matvec 1 0 0 0 2 2 16 8 1; whole8 1 0 0 0 1 2 4 4 0; whole8 1 0 1 2 1 1 8 8 0; whole8 1 0 0 0 1 2 16 16 1
     emit rows_256_4096_2_s1 rows "" "NT=256 COLS=4096 OUT_F32=2" 1 8 256
     for b in 256 224; do gemm8 $b 0 0 0; gemm8 $b 0 2 1; gemm8 $b 1 2 1; done
     for b in 8 16 32 64 128; do
