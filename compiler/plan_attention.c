@@ -258,7 +258,7 @@ ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err
     } else plan_spec(&k, "LAYOUT", f.layout);
     if (u->part[CCC_PART_EPILOGUE].n > 1) CCC_TRY(plan_hook(b, &k, u, "epilogue", CCC_PART_EPILOGUE, err)); /* a rounding to bf16 alone is the template's */
     k.cluster = (uint32_t)form.cluster;
-    k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d, form.cluster, form.warps) : is_cuda(b) ? f.fp8 ? ccc_attn_fp8_shared_B(d) : ccc_attn_shared_B(d)
+    k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d, form.cluster, form.warps, f.fp8) : is_cuda(b) ? f.fp8 ? ccc_attn_fp8_shared_B(d) : ccc_attn_shared_B(d)
                                                                                                         : ccc_host_attention_scratch_B(d));
     if (is_cuda(b)) k.req.min_blocks = f.decode ? 1 : (unsigned)ccc_attn_min_blocks(d);
     CCC_TRY(attention_params(b, u, &f, err));

@@ -51,9 +51,9 @@ static inline int ccc_attn_min_blocks(int d) { return d <= 96 || d == 128 ? 2 : 
 
 /* ---- attn_decode: layout ccc, one query token a sequence (T == S), D 64 or 128, HQ/HKV 1..16 */
 enum { CCC_DECODE_WARPS = 8 /* at most */, CCC_DECODE_WINDOW = 64, CCC_DECODE_LEAST = 8 /* pages of a block */,
-       CCC_DECODE_RINGS_B = 192 * 1024 /* of a block, at most */, CCC_DECODE_ROW_PAGES = 256 /* times rows: of a row that a cluster has */ };
+       CCC_DECODE_STAGES = 16 /* of a ring, at most: half of the 32 positions of a window, which is looked up at its middle */, CCC_DECODE_RINGS_B = 192 * 1024 /* of a block, at most */, CCC_DECODE_ROW_PAGES = 256 /* times rows: of a row that a cluster has */ };
 static inline int ccc_decode_ok(int hq, int hkv, int d) { return (d == 64 || d == 128) && hkv > 0 && hq % hkv == 0 && hq / hkv <= 16; }
-static inline int ccc_decode_stage_B(int d) { return 64 * d; }                                 /* K and V of 16 tokens of a head */
+static inline int ccc_decode_stage_B(int d, int fp8) { return (fp8 ? 32 : 64) * d; }           /* K and V of 16 tokens of a head */
 static inline int ccc_decode_slot_B(int g, int d) { return (g * (d * 4 + 8) + 15) / 16 * 16; } /* a partial result: O, then (m, l) of each row */
 static inline int ccc_decode_part_B(int g, int d) { return 2 * g * (d + 2) * 4; }              /* scratch `part`: this x grid */
 static inline int ccc_decode_fixed_B(int g, int d, int cluster, int warps) /* all but the rings: slots, windows, newest rows, what a cluster sends */
@@ -61,15 +61,16 @@ static inline int ccc_decode_fixed_B(int g, int d, int cluster, int warps) /* al
     int sent = cluster > 1 ? cluster * ccc_decode_part_B(g, d) / 2 : 0;
     return warps * (ccc_decode_slot_B(g, d) + CCC_DECODE_WINDOW * 16 + 2 * 16 + 8 * d) + 16 + (sent + 15) / 16 * 16;
 }
-static inline int ccc_decode_stages(int g, int d, int cluster, int warps) /* of a warp's ring, which must have room for a slot. Of e4m3 twice as many, of half the bytes */
+static inline int ccc_decode_stages(int g, int d, int cluster, int warps, int fp8) /* of a warp's ring, which must have room for a slot */
 {
-    int most = CCC_DECODE_RINGS_B / warps / ccc_decode_stage_B(d);
-    int fit = (CCC_MAX_SHARED - ccc_decode_fixed_B(g, d, cluster, warps)) / (warps * (ccc_decode_stage_B(d) + 16));
+    int most = CCC_DECODE_RINGS_B / warps / ccc_decode_stage_B(d, fp8);
+    int fit = (CCC_MAX_SHARED - ccc_decode_fixed_B(g, d, cluster, warps)) / (warps * (ccc_decode_stage_B(d, fp8) + 8));
+    if (most > CCC_DECODE_STAGES) most = CCC_DECODE_STAGES;
     return fit < most ? fit : most;
 }
-static inline int ccc_decode_shared_B(int g, int d, int cluster, int warps)
+static inline int ccc_decode_shared_B(int g, int d, int cluster, int warps, int fp8)
 {
-    return ccc_decode_fixed_B(g, d, cluster, warps) + warps * ccc_decode_stages(g, d, cluster, warps) * (ccc_decode_stage_B(d) + 16);
+    return ccc_decode_fixed_B(g, d, cluster, warps) + warps * ccc_decode_stages(g, d, cluster, warps, fp8) * (ccc_decode_stage_B(d, fp8) + 8);
 }
 enum { CCC_DECODE_COUNT_B = 4 }; /* counters `count`: this x grid, zeroed once */
 /* What suits so many sequences at most, of so many pages. Where clusters of 8 keep less than half of n_sm multiprocessors busy, a row has one;
@@ -83,7 +84,7 @@ static inline ccc_decode_form ccc_decode_choose(long long seqs, long long pages,
         f.warps = 4;
         f.blocks = (int)seqs * hkv * f.cluster;
     }
-    return ccc_decode_stages(g, d, f.cluster, f.warps) * ccc_decode_stage_B(d) < ccc_decode_slot_B(g, d) ? line : f;
+    return ccc_decode_stages(g, d, f.cluster, f.warps, 0) * ccc_decode_stage_B(d, 0) < ccc_decode_slot_B(g, d) ? line : f; /* with e4m3 a page more may fit, never less */
 }
 
 /* ---- argmax: best u64[rows] and count i32[rows], zeroed once */

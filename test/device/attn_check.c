@@ -237,7 +237,7 @@ static unsigned decode_grid(kernel_t k, model_t m, int S)
     return (unsigned)(k.form.warps < CCC_DECODE_WARPS && rows < all ? rows : all);
 }
 static unsigned decode_threads(kernel_t k) { return 32 * (unsigned)k.form.warps; }
-static int decode_shared(kernel_t k, model_t m) { return ccc_decode_shared_B(m.hq / m.hkv, m.d, k.form.cluster, k.form.warps); }
+static int decode_shared(kernel_t k, model_t m) { return ccc_decode_shared_B(m.hq / m.hkv, m.d, k.form.cluster, k.form.warps, m.fp8); }
 static void decode_scratch(attn_case *x)
 {
     size_t n = (size_t)ccc_decode_part_B(x->c.m.hq / x->c.m.hkv, x->c.m.d) * MOST_BLOCKS;

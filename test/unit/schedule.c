@@ -350,8 +350,12 @@ Test(schedule, every_form_of_decode_attention_fits)
                 for (long long i = 0; i < 9; i++) {
                     long long seqs = 1 + i / 3 * 3, pages = i % 3 == 0 ? 64 : i % 3 == 1 ? 256 * hkv : 8192;
                     ccc_decode_form f = ccc_decode_choose(seqs, pages, g, hkv, d, 132);
-                    cr_assert_geq(ccc_decode_stages(g, d, f.cluster, f.warps) * ccc_decode_stage_B(d), ccc_decode_slot_B(g, d), "%d heads of %d a row, %d x %d", g, d, f.cluster, f.warps);
-                    cr_assert_leq(ccc_decode_shared_B(g, d, f.cluster, f.warps), CCC_MAX_SHARED);
+                    for (int fp8 = 0; fp8 < 2; fp8++) {
+                        int stages = ccc_decode_stages(g, d, f.cluster, f.warps, fp8);
+                        cr_assert_leq(stages, CCC_DECODE_STAGES);
+                        cr_assert_geq(stages * ccc_decode_stage_B(d, fp8), ccc_decode_slot_B(g, d), "%d heads of %d a row, %d x %d, e4m3 %d", g, d, f.cluster, f.warps, fp8);
+                        cr_assert_leq(ccc_decode_shared_B(g, d, f.cluster, f.warps, fp8), CCC_MAX_SHARED);
+                    }
                     cr_assert(f.cluster == 1 || seqs * hkv * 16 <= 132);
                     cr_assert(!f.blocks || (f.blocks == seqs * hkv * f.cluster && pages <= seqs * hkv * CCC_DECODE_ROW_PAGES));
                     clusters += f.cluster > 1;

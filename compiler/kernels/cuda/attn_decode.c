@@ -25,13 +25,12 @@
 SPEC(i32, ccc_OUT_F32);
 SPEC(i32, ccc_CLUSTER); /* blocks of a cluster; 1: no clusters */
 SPEC(i32, ccc_WARPS);   /* of a block */
-enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = CCC_DECODE_WINDOW, STAGES_MOST = 16 /* the window ahead is looked up at its position 16: see run_warp */ };
+enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = CCC_DECODE_WINDOW };
 #define NW ccc_WARPS
 #define NT (32 * NW)
 #define G (ccc_HQ / ccc_HKV)
 #define STAGE (2 * PAGE * KV_ROW_B)
-#define STAGES_FIT (ccc_decode_stages(G, ccc_D, ccc_CLUSTER, NW) * (FP8 ? 2 : 1))
-#define STAGES (STAGES_FIT < STAGES_MOST ? STAGES_FIT : STAGES_MOST)
+#define STAGES ccc_decode_stages(G, ccc_D, ccc_CLUSTER, NW, FP8)
 #define SLOT ccc_decode_slot_B(G, ccc_D)
 #define O_SLOT (NW * STAGES * STAGE)    /* the rings come first */
 #define O_DESC (O_SLOT + NW * SLOT)
