@@ -12,7 +12,7 @@
  * tokens is free, so fragments are whole 16-byte loads; with the swizzle of the layout they have no bank conflicts.
  *
  * With FP8 the cache is of e4m3 (attn_page_fp8.h): a page has half of the bytes, and a ring twice as many of them.
- * With ROPE it also makes the newest row of each sequence (attn_newest.h).
+ * With ROPE it also makes the newest row of each sequence (attn_newest.h). Results of rows and their merging: attn_merge.h.
  *
  * Before grid_wait() it reads seq_lens, the block table and, of the cache, whole pages older than the newest token; with ROPE positions,
  * slots and all pages. */
@@ -103,6 +103,21 @@ INLINE i32 find(const plan_t *p, const args_t *a, i32 pos, i32 *start, i32 *len)
         v = positions(a, s0 + lane(), l);
         inc = scan(v);
     }
+}
+typedef struct { i32 from, to, row, blocks; } share_t; /* positions of this block; blocks that share row, 0: the line is cut regardless of rows */
+INLINE share_t share_of(const args_t *a, const plan_t *P)
+{
+    i32 rows = a->S * ccc_HKV, from = imin(cta() * P->per, P->W);
+    share_t h = {from, imin(from + P->per, P->W), 0, 0};
+    if (ccc_CLUSTER == 1 || rows * ccc_CLUSTER > ncta()) return h;
+    if (rows * ccc_CLUSTER * 2 < ncta() && pages(redux_max(P->len)) > rows * CCC_DECODE_ROW_PAGES) return h; /* long for their number */
+    h.row = cta() / ccc_CLUSTER;
+    i32 seq = imin(h.row, rows - 1) / ccc_HKV, np = pages(shfl_i(P->len, seq)), start = shfl_i(P->inc - P->v, seq) + h.row % ccc_HKV * np;
+    i32 per = imax((np + ccc_CLUSTER - 1) / ccc_CLUSTER, CCC_DECODE_LEAST), rank = cta() % ccc_CLUSTER;
+    h.blocks = (np + per - 1) / per;
+    h.from = start + imin(rank * per, np);
+    h.to = h.row < rows ? start + imin((rank + 1) * per, np) : h.from;
+    return h;
 }
 /* the page at the cursor: block (-1: nothing to fetch), row, page of the row, length. Each lane has its own position of a window of 32 */
 INLINE vi4 describe(cursor_t *c, const args_t *a)
@@ -252,117 +267,86 @@ INLINE void page_math(acc_t *A, const q_t *Q, const char SHARED *p, i32 room, fl
 
 #include "attn_newest.h"
 
-/* ---- results: lane (g,t) holds, of heads 2t, 2t+1 (+8), 8 consecutive elements at NV places ------------------------------------------------ */
-#define EL(A, q, c, e) (A)->o[q][(e) % (NE / 2)][(e) / (NE / 2) * 2 + (c)]
-vf8 ccc_hook_epilogue(vf8 v, i32 row, i32 col, const aux_t *aux);
-vf2 ccc_hook_epilogue_tail(vf2 v, i32 row, i32 col, const aux_t *aux);
-/* elements e .. of the heads of row */
-INLINE void put8(const args_t *a, i32 row, i32 e, vf8 v)
-{
-    i32 token = row / ccc_HKV, col = row % ccc_HKV * (G * ccc_D) + e;
-    OUT_STORE(8, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue(v, token, col, &a->aux));
-}
-INLINE void put2(const args_t *a, i32 row, i32 e, vf2 v)
-{
-    i32 token = row / ccc_HKV, col = row % ccc_HKV * (G * ccc_D) + e;
-    OUT_STORE(2, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue_tail(v, token, col, &a->aux));
-}
-/* no tokens: zeros; a NaN stays one */
-INLINE float inverse(const args_t *a, float l) { return (l > 0 ? rcp(l) : l) * (FP8 ? a->v_scale : 1.0f); }
-INLINE void finish(acc_t *A)
-{
-    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
-        float l = A->l[q][c];
-        l += shfl_xor(l, 4);
-        l += shfl_xor(l, 8);
-        l += shfl_xor(l, 16);
-        A->l[q][c] = l;
-    }
-}
-INLINE void put_out(acc_t *A, const args_t *a, i32 row)
-{
-    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
-        i32 r = 2 * (lane() & 3) + c + 8 * q;
-        if (r >= G) continue;
-        float f = inverse(a, A->l[q][c]);
-        UNROLL for (i32 b = 0; b < NV; b++) {
-            vf8 v;
-            UNROLL for (i32 k = 0; k < 8; k++) v[k] = EL(A, q, c, 8 * b + k) * f;
-            put8(a, row, r * ccc_D + dim_of(b), v);
-        }
-    }
-}
-INLINE void put_slot(acc_t *A, float SHARED *s)
-{
-    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
-        i32 r = 2 * (lane() & 3) + c + 8 * q;
-        if (r >= G) continue;
-        UNROLL for (i32 b = 0; b < NV; b++) UNROLL for (i32 k = 0; k < 8; k += 4) {
-            vf4 w;
-            UNROLL for (i32 e = 0; e < 4; e++) w[e] = EL(A, q, c, 8 * b + k + e);
-            *(vf4 SHARED *)(s + r * ccc_D + dim_of(b) + k) = w;
-        }
-        if (lane() < 4) *(vf2 SHARED *)(s + G * ccc_D + r * 2) = (vf2){A->m[q][c], A->l[q][c]};
-    }
-}
+#include "attn_merge.h"
 
 /* ---- the positions from, .. from+cnt of a warp ---------------------------------------------------------------------------------------------- */
-INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32 from, i32 cnt)
+typedef struct { u32 bar, ring, own; vi4 SHARED *desc, *meta; cursor_t cur; u64 policy; i64 slot; q_t next; } warp_t; /* next: q as it comes from memory, of the next row */
+
+/* until the first pages and q of the first row are on their way */
+INLINE warp_t warp_begin(const args_t *a, const newest_args *n, const plan_t *P, i32 from, i32 cnt)
 {
-    i32 w = uniform(tid() >> 5), start, st = 0;
-    u32 bar = saddr(smem) + O_BAR + w * STAGES * 8, ring = saddr(smem) + w * STAGES * STAGE, phase = 0;
-    vi4 SHARED *desc = (vi4 SHARED *)(smem + O_DESC) + w * WINDOW, *meta = (vi4 SHARED *)(smem + O_META) + w * 2;
-    u64 policy = policy_evict_first();
-    cursor_t cur;
-    u32 own = saddr(smem) + O_NEW + w * NEW_B;
-    i64 slot = -1;
-    vi4 next = {-1, -1, 0, 0}, d0 = next;
-    if (lane() < STAGES) bar_init(bar + lane() * 8, 1);
+    i32 w = uniform(tid() >> 5), start;
+    vi4 d0 = {-1, -1, 0, 0};
+    warp_t W = {.bar = saddr(smem) + O_BAR + w * STAGES * 8, .ring = saddr(smem) + w * STAGES * STAGE, .own = saddr(smem) + O_NEW + w * NEW_B,
+                .desc = (vi4 SHARED *)(smem + O_DESC) + w * WINDOW, .meta = (vi4 SHARED *)(smem + O_META) + w * 2, .policy = policy_evict_first(), .slot = -1};
+    if (lane() < STAGES) bar_init(W.bar + lane() * 8, 1);
     bar_init_fence();
-    if (lane() < 2) meta[lane()] = next;
+    if (lane() < 2) W.meta[lane()] = d0;
     if (cnt > 0) {
-        cur.seq = find(P, a, from, &start, &cur.len);
-        cur.x = from - start + lane();
-        cur.np = pages(cur.len);
-        d0 = describe(&cur, a);
-        desc[lane()] = d0;
+        i32 seq = W.cur.seq = find(P, a, from, &start, &W.cur.len);
+        token_t token = {0, 0};
+        if (ROPE) token = token_of(n, seq); /* under way with the table */
+        W.cur.x = from - start + lane();
+        W.cur.np = pages(W.cur.len);
+        d0 = describe(&W.cur, a);
+        W.desc[lane()] = d0;
+        if (ROPE) W.slot = newest_begin(a, n, seq, token, W.own);
     }
     warp_sync();
-    /* pages older than the newest token do not depend on the kernel before: they are on their way before the wait. With ROPE no page does */
+    /* pages older than the newest token do not depend on the kernel before: they are on their way before the wait. With ROPE no page does.
+     * Behind them a load takes as long as all that its multiprocessor has asked for, 8 us where rings are full: so position and slot are there by
+     * then, and q of the next row is asked for a row early */
     i32 mine = lane() < imin(STAGES, cnt), old = ROPE || (d0.z + 1) * PAGE < d0.w;
-    if (ROPE && cnt > 0) slot = newest_begin(a, n, shfl_i(d0.y, 0) / ccc_HKV, own);
-    if (mine && old) issue(a, d0, ring + lane() * STAGE, bar + lane() * 8, policy);
+    u32 dst = W.ring + lane() * STAGE, bar = W.bar + lane() * 8;
+    if (mine && old) issue(a, d0, dst, bar, W.policy);
     grid_wait();
-    if (mine && !old) issue(a, d0, ring + lane() * STAGE, bar + lane() * 8, policy);
+    if (cnt > 0) q_load(&W.next, a, shfl_i(d0.y, 0));
+    if (mine && !old) issue(a, d0, dst, bar, W.policy);
     warp_sync();
+    return W;
+}
+/* position j into stage st, which is free. The window ahead is looked up 16 positions before it is needed */
+INLINE void refill(const args_t *a, warp_t *W, i32 j, i32 cnt, i32 st, vi4 *window)
+{
+    if (j >= cnt) return;
+    if ((j & 31) == 16 && (j | 31) + 1 < cnt) {
+        W->cur.x += 32;
+        *window = describe(&W->cur, a);
+    }
+    if (!(j & 31)) {
+        W->desc[(j + lane()) & (WINDOW - 1)] = *window;
+        warp_sync();
+    }
+    if (lane() == 0) issue(a, W->desc[j & (WINDOW - 1)], W->ring + st * STAGE, W->bar + st * 8, W->policy);
+}
+INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32 from, i32 cnt)
+{
+    warp_t W = warp_begin(a, n, P, from, cnt);
+    const i32 ring = uniform(tid() >> 5) * STAGES * STAGE;
+    i32 st = 0;
+    u32 phase = 0;
+    vi4 window = {-1, -1, 0, 0};
     float sc = a->scale * 1.44269504f;
     for (i32 i = 0; i < cnt;) { /* a row, or the part of it that is this warp's */
         acc_t A;
-        q_t Q;
-        vi4 d = desc[i & (WINDOW - 1)];
+        q_t Q = W.next;
+        vi4 d = W.desc[i & (WINDOW - 1)];
         i32 np = pages(d.w), room = d.w - d.z * PAGE, end = imin(cnt, i + np - d.z), whole = d.z == 0 && i + np <= cnt, r0 = from + i - d.z;
-        if (ROPE) newest_load(n, d.y, own, d.z + end - i == np);
-        q_load(&Q, a, d.y);
-        if (ROPE) q_rotate(&Q, own);
+        i32 seq2 = (d.y + (end < cnt)) / ccc_HKV, other = seq2 != d.y / ccc_HKV; /* of the next row of this warp */
+        token_t token2 = {0, 0};
+        if (ROPE) newest_load(n, d.y, W.own, d.z + end - i == np);
+        if (ROPE) q_rotate(&Q, W.own);
+        if (ROPE && other) token2 = token_of(n, seq2);
+        if (end < cnt) q_load(&W.next, a, d.y + 1);
         float row_sc = sc * q_ready(&Q);
         acc_zero(&A);
         NO_UNROLL for (; i < end; i++, room -= PAGE) {
-            while (!bar_try(bar + st * 8, phase)) {}
-            if (ROPE && room <= PAGE) newest_put(own, slot, a, n, desc[i & (WINDOW - 1)], smem + w * STAGES * STAGE + st * STAGE); /* the row's last page */
-            page_math(&A, &Q, smem + w * STAGES * STAGE + st * STAGE, room, row_sc);
+            char SHARED *page = smem + ring + st * STAGE;
+            while (!bar_try(W.bar + st * 8, phase)) {}
+            if (ROPE && room <= PAGE) newest_put(W.own, W.slot, a, n, W.desc[i & (WINDOW - 1)], page); /* the row's last page */
+            page_math(&A, &Q, page, room, row_sc);
             warp_sync();
-            i32 j = i + STAGES;
-            if (j < cnt) { /* the window ahead: looked up 16 positions before it is needed */
-                if ((j & 31) == 16 && (j | 31) + 1 < cnt) {
-                    cur.x += 32;
-                    next = describe(&cur, a);
-                }
-                if (!(j & 31)) {
-                    desc[(j + lane()) & (WINDOW - 1)] = next;
-                    warp_sync();
-                }
-                if (lane() == 0) issue(a, desc[j & (WINDOW - 1)], ring + st * STAGE, bar + st * 8, policy);
-            }
+            refill(a, &W, i + STAGES, cnt, st, &window);
             if (++st == STAGES) {
                 st = 0;
                 phase ^= 1;
@@ -372,182 +356,13 @@ INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32
         if (whole) put_out(&A, a, d.y);
         else { /* begun before this warp: slot 0; goes on after it: slot 1, in the ring, which is idle by then */
             i32 sl = d.z == 0;
-            put_slot(&A, (float SHARED *)(smem + (sl ? w * STAGES * STAGE : O_SLOT + w * SLOT)));
-            if (lane() == 0) meta[sl] = (vi4){d.y, r0, np, 0};
+            put_slot(&A, (float SHARED *)(smem + (sl ? ring : O_SLOT + uniform(tid() >> 5) * SLOT)));
+            if (lane() == 0) W.meta[sl] = (vi4){d.y, r0, np, 0};
         }
-        if (ROPE && i < cnt) slot = newest_begin(a, n, desc[i & (WINDOW - 1)].y / ccc_HKV, own);
+        if (ROPE && other) W.slot = newest_begin(a, n, seq2, token2, W.own);
     }
 }
 
-/* ---- merging ---------------------------------------------------------------------------------------------------------------------------------- */
-INLINE void put_pair(const args_t *a, i32 row, i32 e, float x, float y, float l)
-{
-    float f = inverse(a, l);
-    put2(a, row, e, (vf2){x * f, y * f});
-}
-/* a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, to partial result p, or to address `to` of the cluster
- * and its barrier. A warp has at most one slot of a row; no branches, so that all loads are in flight together */
-INLINE void merge_warps(const args_t *a, i32 row, u32 grp, float GLOBAL *p, u32 to, u32 bar)
-{
-    NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += 2 * NT) {
-        i32 r = e / ccc_D;
-        vf2 ml[NW_MOST], o[NW_MOST];
-        float M = -1e30f, L = 0, x = 0, y = 0;
-        UNROLL for (i32 i = 0; i < NW; i++) {
-            i32 at = grp >> (2 * i) & 2 ? i * STAGES * STAGE : O_SLOT + i * SLOT;
-            ml[i] = *(const vf2 SHARED *)(smem + at + G * ccc_D * 4 + r * 8);
-            o[i] = *(const vf2 SHARED *)(smem + at + e * 4);
-        }
-        UNROLL for (i32 i = 0; i < NW; i++) {
-            if (!(grp >> (2 * i) & 3)) { ml[i] = (vf2){-1e30f, 0}; o[i] = 0; }
-            M = fmax2(M, ml[i].x);
-        }
-        UNROLL for (i32 i = 0; i < NW; i++) {
-            float u = ex2(ml[i].x - M);
-            x = fma_(o[i].x, u, x);
-            y = fma_(o[i].y, u, y);
-            L = fma_(ml[i].y, u, L);
-        }
-        if (to) {
-            st_async_f2(to + e * 4, x, y, bar);
-            if (e % ccc_D == 0) st_async_f2(to + (G * ccc_D + r * 2) * 4, M, L, bar);
-        } else if (!p) put_pair(a, row, e, x, y, L);
-        else {
-            *(vf2 GLOBAL *)(p + e) = (vf2){x, y};
-            if (e % ccc_D == 0) *(vf2 GLOBAL *)(p + G * ccc_D + r * 2) = (vf2){M, L};
-        }
-    }
-}
-/* all rows that are in slots. Slots are ordered 2w, 2w+1; lane i looks at slot i. from, to: the block's positions */
-INLINE open_t merge_cta(const args_t *a, const plan_t *P, i32 from, i32 to)
-{
-    open_t o = {{-1, -1}, {0, 0}, {0, 0}};
-    vi4 m = {-1, 0, 0, 0};
-    if (lane() < 2 * NW) m = ((const vi4 SHARED *)(smem + O_META))[lane()];
-    u32 valid = ballot(m.x >= 0), below = valid & ((1u << lane()) - 1);
-    i32 prev = shfl_i(m.x, below ? 31 - __builtin_clz(below) : lane());
-    u32 heads = ballot(m.x >= 0 && (!below || prev != m.x));
-    while (heads) {
-        i32 p0 = __builtin_ctz(heads);
-        heads &= heads - 1;
-        u32 grp = valid & (-1u << p0) & (heads ? (1u << __builtin_ctz(heads)) - 1 : -1u);
-        i32 row = shfl_i(m.x, p0), r0 = shfl_i(m.y, p0), np = shfl_i(m.z, p0), which = r0 >= from, done = which && r0 + np <= to;
-        merge_warps(a, row, grp, done ? 0 : a->part + (i64)(cta() * 2 + which) * PSTRIDE, 0, 0);
-        if (done) continue;
-        i32 f = quo(r0, P->per), l = quo(r0 + np - 1, P->per);
-        if (which) { o.row[1] = row; o.first[1] = f; o.last[1] = l; }
-        else { o.row[0] = row; o.first[0] = f; o.last[0] = l; }
-    }
-    return o;
-}
-/* a row from the partial results of blocks f..l, in that order; the loads of 9 blocks are one round trip */
-INLINE void merge_grid(const args_t *a, i32 row, i32 f, i32 l)
-{
-    for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
-        i32 r = e / ccc_D;
-        float M = -1e30f, L = 0, x = 0, y = 0;
-        for (i32 c = f; c <= l; c += 9) {
-            vf2 o[9], ml[9];
-            float nm = M;
-            UNROLL for (i32 k = 0; k < 9; k++) {
-                i32 i = imin(c + k, l);
-                const float GLOBAL *p = a->part + (i64)(i * 2 + (i == f)) * PSTRIDE;
-                o[k] = ld_relaxed_f2(p + e);
-                ml[k] = ld_relaxed_f2(p + G * ccc_D + r * 2);
-            }
-            UNROLL for (i32 k = 0; k < 9; k++) nm = fmax2(nm, ml[k].x);
-            float w = ex2(M - nm);
-            x *= w;
-            y *= w;
-            L *= w;
-            M = nm;
-            UNROLL for (i32 k = 0; k < 9; k++) {
-                w = c + k > l ? 0 : ex2(ml[k].x - M);
-                x = fma_(o[k].x, w, x);
-                y = fma_(o[k].y, w, y);
-                L = fma_(ml[k].y, w, L);
-            }
-        }
-        put_pair(a, row, e, x, y, L);
-    }
-}
-
-/* ---- few rows: each has a cluster of blocks. They send their parts to the first one, which need not look at memory for them ------------- */
-typedef struct { i32 from, to, row, blocks; } share_t; /* positions of this block; blocks that share row, 0: the line is cut regardless of rows */
-INLINE share_t share_of(const args_t *a, const plan_t *P)
-{
-    i32 rows = a->S * ccc_HKV, from = imin(cta() * P->per, P->W);
-    share_t h = {from, imin(from + P->per, P->W), 0, 0};
-    if (ccc_CLUSTER == 1 || rows * ccc_CLUSTER > ncta()) return h;
-    if (rows * ccc_CLUSTER * 2 < ncta() && pages(redux_max(P->len)) > rows * CCC_DECODE_ROW_PAGES) return h; /* long for their number */
-    h.row = cta() / ccc_CLUSTER;
-    i32 seq = imin(h.row, rows - 1) / ccc_HKV, np = pages(shfl_i(P->len, seq)), start = shfl_i(P->inc - P->v, seq) + h.row % ccc_HKV * np;
-    i32 per = imax((np + ccc_CLUSTER - 1) / ccc_CLUSTER, CCC_DECODE_LEAST), rank = cta() % ccc_CLUSTER;
-    h.blocks = (np + per - 1) / per;
-    h.from = start + imin(rank * per, np);
-    h.to = h.row < rows ? start + imin((rank + 1) * per, np) : h.from;
-    return h;
-}
-#define O_SENT_BAR (O_FLAG + 8)
-/* before run_warp: the barrier of the first block is there when anybody sends */
-INLINE void cluster_begin(void)
-{
-    if (tid() == 0) {
-        bar_init(saddr(smem) + O_SENT_BAR, 1);
-        bar_init_fence();
-    }
-    cluster_arrive();
-}
-INLINE void merge_cluster(const args_t *a, share_t h)
-{
-    i32 valid = lane() < 2 * NW && ((const vi4 SHARED *)(smem + O_META))[lane()].x >= 0, rank = cta() % ccc_CLUSTER;
-    u32 grp = ballot(valid), bar = saddr(smem) + O_SENT_BAR;
-    cluster_wait();
-    if (rank == 0 && tid() == 0) bar_expect(bar, (u32)(h.blocks * PSTRIDE) * 4);
-    merge_warps(a, h.row, grp, 0, map_shared(saddr(smem) + O_SENT + rank * PSTRIDE * 4, 0), map_shared(bar, 0));
-    if (rank) return;
-    while (!bar_try(bar, 0)) {}
-    for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
-        i32 r = e / ccc_D;
-        vf2 o[CLUSTER_MOST], ml[CLUSTER_MOST];
-        float M = -1e30f, L = 0, x = 0, y = 0;
-        UNROLL for (i32 k = 0; k < CLUSTER_MOST; k++) {
-            const float SHARED *p = (const float SHARED *)(smem + O_SENT) + imin(k, h.blocks - 1) * PSTRIDE;
-            if (k >= ccc_CLUSTER) break;
-            o[k] = *(const vf2 SHARED *)(p + e);
-            ml[k] = *(const vf2 SHARED *)(p + G * ccc_D + r * 2);
-            M = fmax2(M, ml[k].x);
-        }
-        UNROLL for (i32 k = 0; k < CLUSTER_MOST; k++) {
-            if (k >= ccc_CLUSTER) break;
-            float w = k < h.blocks ? ex2(ml[k].x - M) : 0;
-            x = fma_(o[k].x, w, x);
-            y = fma_(o[k].y, w, y);
-            L = fma_(ml[k].y, w, L);
-        }
-        put_pair(a, h.row, e, x, y, L);
-    }
-}
-
-/* ---- the line of work: rows that cross blocks go through memory ------------------------------------------------------------------------ */
-INLINE void merge_line(const args_t *a, const plan_t *P, share_t h)
-{
-    open_t o = merge_cta(a, P, h.from, h.to);
-    if (o.row[0] < 0 && o.row[1] < 0) return;
-    i32 SHARED *last = (i32 SHARED *)(smem + O_FLAG);
-    cta_sync();
-    if (tid() < 2) { /* the last block to arrive merges, and leaves the counter at zero */
-        i32 k = tid(), f = k ? o.first[1] : o.first[0], need = (k ? o.last[1] : o.last[0]) - f, on = (k ? o.row[1] : o.row[0]) >= 0, seen = -1;
-        if (on) {
-            seen = atomic_add_acq_rel(a->count + f, 1);
-            if (seen == need) a->count[f] = 0;
-        }
-        last[k] = on && seen == need;
-    }
-    cta_sync();
-    NO_UNROLL for (i32 k = 0; k < 2; k++)
-        if (last[k]) merge_grid(a, k ? o.row[1] : o.row[0], k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0]);
-}
 INLINE void decode(const args_t *a, const newest_args *newest)
 {
     dependents_launch();

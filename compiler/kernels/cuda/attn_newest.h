@@ -3,13 +3,15 @@
  * waits in a room of the warp in shared memory, not in registers: cosines and sines, then k and v as the matmul made them. */
 enum { K_LANE = 16 }; /* lanes 0 .. D/8-1 have a piece of v; from K_LANE on D/16 lanes have a pair of pieces of k */
 
+typedef struct { i64 position, slot; } token_t; /* of a sequence: both loads are under way together, and looked at by newest_begin */
+INLINE token_t token_of(const newest_args *n, i32 seq) { return (token_t){n->positions[seq], n->slots[seq]}; }
 /* the place of a sequence's token in the cache or -1; its cosines and sines are on their way */
-INLINE i64 newest_begin(const args_t *a, const newest_args *n, i32 seq, u32 room)
+INLINE i64 newest_begin(const args_t *a, const newest_args *n, i32 seq, token_t t, u32 room)
 {
-    const float GLOBAL *row = rope_row(n->table, n->positions, n->table_rows, ccc_D, a->status, seq);
+    const float GLOBAL *row = rope_row(n->table, t.position, n->table_rows, ccc_D, a->status, seq);
     if (lane() < ccc_D / 4) cp_async16(room + lane() * 16, row + lane() * 4);
     cp_async_commit();
-    return kv_slot(n->slots, a->kv_blocks, a->status, seq);
+    return kv_slot(t.slot, a->kv_blocks, a->status, seq);
 }
 INLINE void newest_load(const newest_args *n, i32 row, u32 room, i32 on)
 {

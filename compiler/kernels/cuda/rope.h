@@ -27,10 +27,9 @@ INLINE void rope_pair(vu4 *lo, vu4 *hi, const float GLOBAL *row, i32 p, i32 half
     turn_t t = {{c[0], c[1]}, {s[0], s[1]}};
     rope_turn(lo, hi, &t);
 }
-/* the table row of token t; a position outside the table is reported, and forced into it */
-INLINE const float GLOBAL *rope_row(const float GLOBAL *table, const i64 GLOBAL *positions, i32 rows, i32 rotary, u32 GLOBAL *status, i32 t)
+/* the table row of token t, at position pos; a position outside the table is reported, and forced into it */
+INLINE const float GLOBAL *rope_row(const float GLOBAL *table, i64 pos, i32 rows, i32 rotary, u32 GLOBAL *status, i32 t)
 {
-    i64 pos = positions[t];
     if (pos < 0 || pos >= rows) {
         status_set(status, STATUS_BAD_POSITION, (u32)t, (u32)pos);
         pos = pos < 0 ? 0 : rows - 1;
@@ -38,9 +37,8 @@ INLINE const float GLOBAL *rope_row(const float GLOBAL *table, const i64 GLOBAL 
     return table + pos * rotary;
 }
 /* the slot of token t; -1: its row is not written. One outside the cache is reported */
-INLINE i64 kv_slot(const i64 GLOBAL *slots, i32 kv_blocks, u32 GLOBAL *status, i32 t)
+INLINE i64 kv_slot(i64 slot, i32 kv_blocks, u32 GLOBAL *status, i32 t)
 {
-    i64 slot = slots[t];
     if (slot >= 0 && slot < (i64)kv_blocks * ccc_BLOCK) return slot;
     if (slot != -1) status_set(status, STATUS_BAD_SLOT, (u32)t, (u32)slot);
     return -1;

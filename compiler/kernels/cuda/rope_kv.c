@@ -53,7 +53,7 @@ INLINE void put(u16 GLOBAL *dst, const item_t *it)
 /* where the row of token t goes; 0: nowhere */
 INLINE char GLOBAL *cache_row(const rope_kv_args *a, i32 t, i32 head, i32 v, i32 *in_block)
 {
-    i64 slot = kv_slot(a->slots, a->kv_blocks, a->status, t);
+    i64 slot = kv_slot(a->slots[t], a->kv_blocks, a->status, t);
     if (slot < 0) return 0;
     kv_strides s = {a->block_stride, a->token_stride, a->head_stride};
     *in_block = (i32)(slot % ccc_BLOCK);
@@ -76,7 +76,7 @@ INLINE void copy_fp8(const rope_kv_args *a, i32 t, i32 head, i32 v, i32 c)
     const char GLOBAL *row = (const char GLOBAL *)(v ? a->v : a->k) + (i64)t * (v ? a->v_ld : a->k_ld) + head * ccc_D;
     if (p) *(vu2 GLOBAL *)(p + kv_eight_at(r, c)) = *(const vu2 GLOBAL *)(row + c * 8);
 }
-INLINE const float GLOBAL *table_row(const rope_kv_args *a, i32 t) { return rope_row(a->table, a->positions, a->table_rows, ccc_ROTARY, a->status, t); }
+INLINE const float GLOBAL *table_row(const rope_kv_args *a, i32 t) { return rope_row(a->table, a->positions[t], a->table_rows, ccc_ROTARY, a->status, t); }
 
 KERNEL ccc_kernel(rope_kv_args a)
 {

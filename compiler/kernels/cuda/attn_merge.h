@@ -1,0 +1,228 @@
+/* Part of attn_decode.c: results of rows. A row that lies inside a warp goes straight to the output. Of other rows each warp leaves a partial
+ * result in a slot in shared memory: O, then (m, l) of each head. When a block is through, the rows that cross its edges go to memory first;
+ * while the others are merged its counters are on their way, and the last block to arrive merges what is in memory. All in the order of the
+ * line: no sum depends on who comes first. */
+
+/* ---- results: lane (g,t) holds, of heads 2t, 2t+1 (+8), 8 consecutive elements at NV places ------------------------------------------------ */
+#define EL(A, q, c, e) (A)->o[q][(e) % (NE / 2)][(e) / (NE / 2) * 2 + (c)]
+vf8 ccc_hook_epilogue(vf8 v, i32 row, i32 col, const aux_t *aux);
+vf2 ccc_hook_epilogue_tail(vf2 v, i32 row, i32 col, const aux_t *aux);
+/* elements e .. of the heads of row */
+INLINE void put8(const args_t *a, i32 row, i32 e, vf8 v)
+{
+    i32 token = row / ccc_HKV, col = row % ccc_HKV * (G * ccc_D) + e;
+    OUT_STORE(8, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue(v, token, col, &a->aux));
+}
+INLINE void put2(const args_t *a, i32 row, i32 e, vf2 v)
+{
+    i32 token = row / ccc_HKV, col = row % ccc_HKV * (G * ccc_D) + e;
+    OUT_STORE(2, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue_tail(v, token, col, &a->aux));
+}
+/* no tokens: zeros; a NaN stays one */
+INLINE float inverse(const args_t *a, float l) { return (l > 0 ? rcp(l) : l) * (FP8 ? a->v_scale : 1.0f); }
+INLINE void finish(acc_t *A)
+{
+    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
+        float l = A->l[q][c];
+        l += shfl_xor(l, 4);
+        l += shfl_xor(l, 8);
+        l += shfl_xor(l, 16);
+        A->l[q][c] = l;
+    }
+}
+INLINE void put_out(acc_t *A, const args_t *a, i32 row)
+{
+    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
+        i32 r = 2 * (lane() & 3) + c + 8 * q;
+        if (r >= G) continue;
+        float f = inverse(a, A->l[q][c]);
+        UNROLL for (i32 b = 0; b < NV; b++) {
+            vf8 v;
+            UNROLL for (i32 k = 0; k < 8; k++) v[k] = EL(A, q, c, 8 * b + k) * f;
+            put8(a, row, r * ccc_D + dim_of(b), v);
+        }
+    }
+}
+INLINE void put_slot(acc_t *A, float SHARED *s)
+{
+    UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
+        i32 r = 2 * (lane() & 3) + c + 8 * q;
+        if (r >= G) continue;
+        UNROLL for (i32 b = 0; b < NV; b++) UNROLL for (i32 k = 0; k < 8; k += 4) {
+            vf4 w;
+            UNROLL for (i32 e = 0; e < 4; e++) w[e] = EL(A, q, c, 8 * b + k + e);
+            *(vf4 SHARED *)(s + r * ccc_D + dim_of(b) + k) = w;
+        }
+        if (lane() < 4) *(vf2 SHARED *)(s + G * ccc_D + r * 2) = (vf2){A->m[q][c], A->l[q][c]};
+    }
+}
+
+/* ---- merging: a row of several warps, blocks ----------------------------------------------------------------------------------------------- */
+INLINE void put_pair(const args_t *a, i32 row, i32 e, float x, float y, float l)
+{
+    float f = inverse(a, l);
+    put2(a, row, e, (vf2){x * f, y * f});
+}
+/* elements e and e+1 of a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, to partial result p, or to address
+ * `to` of the cluster and its barrier. A warp has at most one slot of a row; no branches, so that all loads are in flight together */
+INLINE void merge_warps(const args_t *a, i32 row, i32 e, u32 grp, float GLOBAL *p, u32 to, u32 bar)
+{
+    i32 r = e / ccc_D;
+    vf2 ml[NW_MOST], o[NW_MOST];
+    float M = -1e30f, L = 0, x = 0, y = 0;
+    UNROLL for (i32 i = 0; i < NW; i++) {
+        i32 at = grp >> (2 * i) & 2 ? i * STAGES * STAGE : O_SLOT + i * SLOT;
+        ml[i] = *(const vf2 SHARED *)(smem + at + G * ccc_D * 4 + r * 8);
+        o[i] = *(const vf2 SHARED *)(smem + at + e * 4);
+    }
+    UNROLL for (i32 i = 0; i < NW; i++) {
+        if (!(grp >> (2 * i) & 3)) { ml[i] = (vf2){-1e30f, 0}; o[i] = 0; }
+        M = fmax2(M, ml[i].x);
+    }
+    UNROLL for (i32 i = 0; i < NW; i++) {
+        float u = ex2(ml[i].x - M);
+        x = fma_(o[i].x, u, x);
+        y = fma_(o[i].y, u, y);
+        L = fma_(ml[i].y, u, L);
+    }
+    if (to) {
+        st_async_f2(to + e * 4, x, y, bar);
+        if (e % ccc_D == 0) st_async_f2(to + (G * ccc_D + r * 2) * 4, M, L, bar);
+    } else if (!p) put_pair(a, row, e, x, y, L);
+    else {
+        *(vf2 GLOBAL *)(p + e) = (vf2){x, y};
+        if (e % ccc_D == 0) *(vf2 GLOBAL *)(p + G * ccc_D + r * 2) = (vf2){M, L};
+    }
+}
+/* Slots are ordered 2w, 2w+1. A row is known by its first one. Bits: slots in use, rows that cross the edges of the block's positions, and the others */
+typedef struct { u32 valid, open, inner; } slots_t;
+INLINE slots_t slots_of(i32 from, i32 to)
+{
+    vi4 m = {-1, 0, 0, 0};
+    if (lane() < 2 * NW) m = ((const vi4 SHARED *)(smem + O_META))[lane()];
+    u32 valid = ballot(m.x >= 0), below = valid & ((1u << lane()) - 1);
+    i32 prev = shfl_i(m.x, below ? 31 - __builtin_clz(below) : lane()), first = m.x >= 0 && (!below || prev != m.x), crosses = m.y < from || m.y + m.z > to;
+    return (slots_t){valid, ballot(first && crosses), ballot(first && !crosses)};
+}
+/* the rows of `some`: open ones become partial results, the others the output */
+INLINE void merge_rows(const args_t *a, slots_t s, u32 some, i32 open, i32 from)
+{
+    while (some) {
+        i32 p0 = __builtin_ctz(some);
+        some &= some - 1;
+        u32 above = (s.open | s.inner) & (-2u << p0), grp = s.valid & (-1u << p0) & (above ? (1u << __builtin_ctz(above)) - 1 : -1u);
+        vi4 m = ((const vi4 SHARED *)(smem + O_META))[p0];
+        float GLOBAL *p = open ? a->part + (i64)(cta() * 2 + (m.y >= from)) * PSTRIDE : 0;
+        NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += 2 * NT) merge_warps(a, m.x, e, grp, p, 0, 0);
+    }
+}
+/* of the open rows: that which begins before the block, then that which begins in it */
+INLINE open_t open_rows(const plan_t *P, u32 open, i32 from)
+{
+    open_t o = {{-1, -1}, {0, 0}, {0, 0}};
+    while (open) {
+        vi4 m = ((const vi4 SHARED *)(smem + O_META))[__builtin_ctz(open)];
+        i32 f = quo(m.y, P->per), l = quo(m.y + m.z - 1, P->per);
+        open &= open - 1;
+        if (m.y >= from) { o.row[1] = m.x; o.first[1] = f; o.last[1] = l; }
+        else { o.row[0] = m.x; o.first[0] = f; o.last[0] = l; }
+    }
+    return o;
+}
+/* a row from the partial results of blocks f..l, in that order; the loads of 9 blocks are one round trip */
+INLINE void merge_grid(const args_t *a, i32 row, i32 f, i32 l)
+{
+    for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
+        i32 r = e / ccc_D;
+        float M = -1e30f, L = 0, x = 0, y = 0;
+        for (i32 c = f; c <= l; c += 9) {
+            vf2 o[9], ml[9];
+            float nm = M;
+            UNROLL for (i32 k = 0; k < 9; k++) {
+                i32 i = imin(c + k, l);
+                const float GLOBAL *p = a->part + (i64)(i * 2 + (i == f)) * PSTRIDE;
+                o[k] = ld_relaxed_f2(p + e);
+                ml[k] = ld_relaxed_f2(p + G * ccc_D + r * 2);
+            }
+            UNROLL for (i32 k = 0; k < 9; k++) nm = fmax2(nm, ml[k].x);
+            float w = ex2(M - nm);
+            x *= w;
+            y *= w;
+            L *= w;
+            M = nm;
+            UNROLL for (i32 k = 0; k < 9; k++) {
+                w = c + k > l ? 0 : ex2(ml[k].x - M);
+                x = fma_(o[k].x, w, x);
+                y = fma_(o[k].y, w, y);
+                L = fma_(ml[k].y, w, L);
+            }
+        }
+        put_pair(a, row, e, x, y, L);
+    }
+}
+
+/* ---- few rows: each has a cluster of blocks. They send their parts to the first one, which need not look at memory for them ------------- */
+#define O_SENT_BAR (O_FLAG + 8)
+/* before run_warp: the barrier of the first block is there when anybody sends */
+INLINE void cluster_begin(void)
+{
+    if (tid() == 0) {
+        bar_init(saddr(smem) + O_SENT_BAR, 1);
+        bar_init_fence();
+    }
+    cluster_arrive();
+}
+INLINE void merge_cluster(const args_t *a, share_t h)
+{
+    i32 valid = lane() < 2 * NW && ((const vi4 SHARED *)(smem + O_META))[lane()].x >= 0, rank = cta() % ccc_CLUSTER;
+    u32 grp = ballot(valid), bar = saddr(smem) + O_SENT_BAR;
+    cluster_wait();
+    if (rank == 0 && tid() == 0) bar_expect(bar, (u32)(h.blocks * PSTRIDE) * 4);
+    u32 to = map_shared(saddr(smem) + O_SENT + rank * PSTRIDE * 4, 0), there = map_shared(bar, 0);
+    NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += 2 * NT) merge_warps(a, h.row, e, grp, 0, to, there);
+    if (rank) return;
+    while (!bar_try(bar, 0)) {}
+    for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
+        i32 r = e / ccc_D;
+        vf2 o[CLUSTER_MOST], ml[CLUSTER_MOST];
+        float M = -1e30f, L = 0, x = 0, y = 0;
+        UNROLL for (i32 k = 0; k < CLUSTER_MOST; k++) {
+            const float SHARED *p = (const float SHARED *)(smem + O_SENT) + imin(k, h.blocks - 1) * PSTRIDE;
+            if (k >= ccc_CLUSTER) break;
+            o[k] = *(const vf2 SHARED *)(p + e);
+            ml[k] = *(const vf2 SHARED *)(p + G * ccc_D + r * 2);
+            M = fmax2(M, ml[k].x);
+        }
+        UNROLL for (i32 k = 0; k < CLUSTER_MOST; k++) {
+            if (k >= ccc_CLUSTER) break;
+            float w = k < h.blocks ? ex2(ml[k].x - M) : 0;
+            x = fma_(o[k].x, w, x);
+            y = fma_(o[k].y, w, y);
+            L = fma_(ml[k].y, w, L);
+        }
+        put_pair(a, h.row, e, x, y, L);
+    }
+}
+
+/* ---- the line of work: rows that cross blocks go through memory ------------------------------------------------------------------------ */
+INLINE void merge_line(const args_t *a, const plan_t *P, share_t h)
+{
+    slots_t s = slots_of(h.from, h.to);
+    i32 SHARED *last = (i32 SHARED *)(smem + O_FLAG);
+    open_t o = open_rows(P, s.open, h.from);
+    merge_rows(a, s, s.open, 1, h.from);
+    if (s.open) cta_sync();
+    if (s.open && tid() < 2) { /* the last block to arrive merges, and leaves the counter at zero */
+        i32 k = tid(), f = k ? o.first[1] : o.first[0], need = (k ? o.last[1] : o.last[0]) - f, on = (k ? o.row[1] : o.row[0]) >= 0, seen = -1;
+        if (on) {
+            seen = atomic_add_acq_rel(a->count + f, 1);
+            if (seen == need) a->count[f] = 0;
+        }
+        last[k] = on && seen == need;
+    }
+    merge_rows(a, s, s.inner, 0, h.from); /* while the counter is on its way */
+    if (!s.open) return;
+    cta_sync();
+    NO_UNROLL for (i32 k = 0; k < 2; k++)
+        if (last[k]) merge_grid(a, k ? o.row[1] : o.row[0], k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0]);
+}
