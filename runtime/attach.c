@@ -58,7 +58,7 @@ static ccc_status run_program(stream *s, uint32_t program, rt_buffer src, uint64
     s->scope.src = src;
     s->scope.var[CCART_VAR_ROW0] = (int64_t)row0;
     s->scope.var[CCART_VAR_ROWS] = (int64_t)rows;
-    CCC_TRY(rt_list_reserve(&s->list, c->target, p, err));
+    CCC_TRY(rt_list_reserve(&s->list, c->target, p, NULL, err));
     CCC_TRY(rt_resolve(&s->list, &s->scope, p, NULL, err));
     return c->device->backend->run(c, &s->list, s->a->args->stream, err);
 }

@@ -160,6 +160,8 @@ typedef struct {
     const int64_t *slot_mapping;             /* [T], -1: padding */
     const int32_t *logits_indices;           /* [R] rows of T */
     int mode;                                /* CCCRT_STEP_AUTO, or for measuring and tests the others */
+    int advance;                             /* not 0: and then what cccrt_advance does, for steps of one token a sequence; in the same graph (built when
+                                                first used) if n_seqs is a captured size, so that nothing lies between one step and the next */
 } cccrt_step_args;
 enum { CCCRT_STEP_AUTO = 0, CCCRT_STEP_EAGER = 1 /* no graph */, CCCRT_STEP_MIXED = 2 /* the mixed program even when every query is one token */ };
 /* Enqueues and returns: no synchronisation (CPU: done), no allocation, no lock shared between sessions. Padded to the next captured size when there is a graph for it. */

@@ -14,16 +14,23 @@ static size_t args_room(uint32_t args_B)
     return ((size_t)args_B + ARGS_ALIGN_B - 1) & ~(size_t)(ARGS_ALIGN_B - 1);
 }
 
-ccc_status rt_list_reserve(rt_list *l, const ccart_target *t, const ccart_program *p, ccc_err *err)
+static size_t args_of(const ccart_target *t, const ccart_program *p)
 {
     size_t args_B = 0;
-    for (uint32_t i = 0; i < p->n_nodes; i++)
+    for (uint32_t i = 0; p && i < p->n_nodes; i++)
         if (p->node[i].kind == CCART_NODE_KERNEL) args_B += args_room(t->kernel[p->node[i].kernel].args_B);
-    if (p->n_nodes > l->cap || !l->launch) {
-        rt_launch *to = realloc(l->launch, (p->n_nodes + 1) * sizeof *to);
+    return args_B;
+}
+
+ccc_status rt_list_reserve(rt_list *l, const ccart_target *t, const ccart_program *p,
+                           const ccart_program *behind, ccc_err *err)
+{
+    size_t args_B = args_of(t, p) + args_of(t, behind), n = (size_t)p->n_nodes + (behind ? behind->n_nodes : 0);
+    if (n > l->cap || !l->launch) {
+        rt_launch *to = realloc(l->launch, (n + 1) * sizeof *to);
         if (!to) return ccc_fail(err, CCC_E_NOMEM, "out of memory for the launches of a program");
         l->launch = to;
-        l->cap = p->n_nodes;
+        l->cap = (uint32_t)n;
     }
     if (args_B > l->args_cap_B || !l->args) {
         free(l->args);
@@ -233,22 +240,28 @@ static ccc_status memory_node(rt_launch *l, rt_scope *s, const ccart_program *p,
 
 ccc_status rt_resolve(rt_list *out, rt_scope *s, const ccart_program *p, rt_tmap *tmaps, ccc_err *err)
 {
-    uint8_t *args = out->args;
-    bool gap =
-        false; /* a node with nothing to do was left out: the next one must not start beside the one before */
     out->n = 0;
+    out->args_B = 0;
+    return rt_resolve_behind(out, s, p, tmaps, err);
+}
+
+ccc_status rt_resolve_behind(rt_list *out, rt_scope *s, const ccart_program *p, rt_tmap *tmaps, ccc_err *err)
+{
+    /* the first node, or one behind a node that had nothing to do and was left out, must not start beside the
+     * one before */
+    bool gap = true;
     for (uint32_t i = 0; i < p->n_nodes; i++) {
         const ccart_node *n = &p->node[i];
         rt_launch *l = &out->launch[out->n];
         *l = (rt_launch){.kind = n->kind, .edge = n->edge, .kernel = n->kernel, .node = i, .label = n->label};
-        if (n->kind == CCART_NODE_KERNEL) CCC_TRY(kernel_node(l, args, s, p, n, tmaps, err));
+        if (n->kind == CCART_NODE_KERNEL) CCC_TRY(kernel_node(l, out->args + out->args_B, s, p, n, tmaps, err));
         else CCC_TRY(memory_node(l, s, p, n, err));
         if (n->kind == CCART_NODE_KERNEL ? !l->grid[0] || !l->grid[1] || !l->grid[2] : !l->size_B) {
             gap = true;
             continue;
         }
-        if (n->kind == CCART_NODE_KERNEL) args += args_room(s->code->target->kernel[n->kernel].args_B);
-        if (gap || !out->n) l->edge = CCART_EDGE_FULL;
+        if (n->kind == CCART_NODE_KERNEL) out->args_B += args_room(s->code->target->kernel[n->kernel].args_B);
+        if (gap) l->edge = CCART_EDGE_FULL;
         gap = false;
         out->n++;
     }

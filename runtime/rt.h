@@ -74,10 +74,11 @@ typedef struct {
     rt_launch *launch;
     uint32_t n, cap;
     uint8_t *args;
-    size_t args_cap_B;
+    size_t args_B, args_cap_B;
 } rt_list;
+/* Room for p, and `behind` after it unless that is NULL; of all calls the largest. */
 ccc_status rt_list_reserve(rt_list *l, const ccart_target *t, const ccart_program *p,
-                           ccc_err *err); /* room for the largest so far */
+                           const ccart_program *behind, ccc_err *err);
 void rt_list_free(rt_list *l);
 
 typedef struct {
@@ -106,6 +107,8 @@ typedef struct { /* where the addresses of a program come from; load programs us
 } rt_scope;
 /* tmaps: p->n_tmaps entries kept by the caller, NULL when p has none. Allocates nothing. */
 ccc_status rt_resolve(rt_list *out, rt_scope *s, const ccart_program *p, rt_tmap *tmaps, ccc_err *err);
+/* The same behind what is in the list already. */
+ccc_status rt_resolve_behind(rt_list *out, rt_scope *s, const ccart_program *p, rt_tmap *tmaps, ccc_err *err);
 /* Evaluates expression e of the io table. */
 ccc_status rt_io_bytes(uint64_t *out, const ccart_target *t, const ccart_io *io,
                        const int64_t var[CCART_N_VARS], ccc_err *err);

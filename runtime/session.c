@@ -216,10 +216,12 @@ static ccc_status prepare_programs(cccrt_session *s, ccc_err *err)
     const ccart_target *t = s->target;
     s->tmap = calloc(t->n_programs + 1, sizeof *s->tmap);
     s->graph = calloc(s->file->n_sizes + 1, sizeof *s->graph);
-    if (!s->tmap || !s->graph) return ccc_fail(err, CCC_E_NOMEM, "out of memory for a session");
+    s->advancing = calloc(s->file->n_sizes + 1, sizeof *s->advancing);
+    if (!s->tmap || !s->graph || !s->advancing) return ccc_fail(err, CCC_E_NOMEM, "out of memory for a session");
     for (uint32_t i = 0; i < t->n_programs; i++) {
         const ccart_program *p = &t->program[i];
-        CCC_TRY(rt_list_reserve(&s->list, t, p, err));
+        bool decode = p->mode == CCART_MODE_DECODE || p->mode == CCART_MODE_MIXED;
+        CCC_TRY(rt_list_reserve(&s->list, t, p, decode ? rt_program_for(s, CCART_MODE_ADVANCE, 1) : NULL, err));
         CCC_TRY(rt_code_need(s->code, p, err));
         if (!p->n_tmaps) continue;
         s->tmap[i] = aligned_alloc(64, p->n_tmaps * sizeof **s->tmap);
@@ -303,11 +305,11 @@ ccc_status cccrt_session_create(cccrt_session **out, const cccrt_artifact *a, cc
     return CCC_OK;
 }
 
-static void free_graphs(cccrt_session *s)
+static void free_graphs(cccrt_session *s, void **graph)
 {
-    for (uint32_t i = 0; s->graph && i < s->file->n_sizes; i++) {
-        if (s->graph[i]) s->device->backend->graph_free(s->device, s->graph[i]);
-        s->graph[i] = NULL;
+    for (uint32_t i = 0; graph && i < s->file->n_sizes; i++) {
+        if (graph[i]) s->device->backend->graph_free(s->device, graph[i]);
+        graph[i] = NULL;
     }
 }
 
@@ -317,7 +319,8 @@ void cccrt_session_close(cccrt_session *s)
     cccrt_device *d = s->device;
     if (d && rt_enter(d, NULL) == CCC_OK) { /* of a lost device nothing is left to give back */
         d->backend->synchronize(d, NULL);
-        free_graphs(s);
+        free_graphs(s, s->graph);
+        free_graphs(s, s->advancing);
         rt_ring_free(s);
         if (s->scope.arena.p) d->backend->release(d, s->scope.arena.p);
         if (s->scope.counters.p) d->backend->release(d, s->scope.counters.p);
@@ -329,6 +332,7 @@ void cccrt_session_close(cccrt_session *s)
     rt_list_free(&s->list);
     free(s->tmap);
     free(s->graph);
+    free(s->advancing);
     free(s->in);
     free(s->out);
     free(s->kv_address);
@@ -343,7 +347,8 @@ ccc_status cccrt_session_rebind(cccrt_session *s, const cccrt_binding *b, uint32
     ccc_status status = s->device->backend->synchronize(s->device, err);
     if (status == CCC_OK) {
         status = bind(s, b, n, err);
-        free_graphs(s);
+        free_graphs(s, s->graph);
+        free_graphs(s, s->advancing);
         s->timings.n_graphs = s->timings.n_graph_nodes = 0;
     }
     rt_leave(s->device);

@@ -47,7 +47,7 @@ struct cccrt_session {
     rt_scope scope;
     rt_list list;   /* scratch for eager steps, as large as the largest program */
     rt_tmap **tmap; /* [n_programs] */
-    void **graph;   /* [n_sizes] */
+    void **graph, **advancing; /* [n_sizes]; advancing: with the program that advances behind it */
     rt_buffer *in, *out;
     char *io;
     size_t io_B;                    /* the buffers that the session owns, in one allocation */
@@ -81,5 +81,5 @@ const ccart_program *rt_program_for(const cccrt_session *s, uint32_t mode, int64
 ccc_status rt_session_resolve(cccrt_session *s, rt_list *l, const ccart_program *p, const rt_counts *n,
                               ccc_err *err);
 /* The graph of captured size number i, built if it is not there. */
-ccc_status rt_session_graph(cccrt_session *s, uint32_t i, void *stream, ccc_err *err);
+ccc_status rt_session_graph(cccrt_session *s, uint32_t i, bool advancing, void *stream, ccc_err *err);
 #endif

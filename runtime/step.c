@@ -137,14 +137,27 @@ ccc_status rt_session_resolve(cccrt_session *s, rt_list *l, const ccart_program 
     return rt_resolve(l, &s->scope, p, s->tmap[p - s->target->program], err);
 }
 
-ccc_status rt_session_graph(cccrt_session *s, uint32_t i, void *stream, ccc_err *err)
+static ccc_status advance_program(const ccart_program **out, const cccrt_session *s, int64_t n_seqs, ccc_err *err)
 {
-    if (s->graph[i]) return CCC_OK;
+    *out = rt_program_for(s, CCART_MODE_ADVANCE, n_seqs);
+    return *out ? CCC_OK
+                : ccc_fail(err, CCC_E_UNSUPPORTED, "the artifact cannot advance %lld sequences on the device",
+                           (long long)n_seqs);
+}
+
+ccc_status rt_session_graph(cccrt_session *s, uint32_t i, bool advancing, void *stream, ccc_err *err)
+{
+    void **graph = advancing ? &s->advancing[i] : &s->graph[i];
+    if (*graph) return CCC_OK;
     int64_t t = s->file->size[i];
-    const ccart_program *p = rt_program_for(s, CCART_MODE_DECODE, t);
+    const ccart_program *p = rt_program_for(s, CCART_MODE_DECODE, t), *behind;
     double start = rt_now_ms();
     CCC_TRY(rt_session_resolve(s, &s->list, p, &(rt_counts){t, t, t, true}, err));
-    CCC_TRY(s->device->backend->graph_new(&s->graph[i], s->code, &s->list, stream, err));
+    if (advancing) {
+        CCC_TRY(advance_program(&behind, s, t, err));
+        CCC_TRY(rt_resolve_behind(&s->list, &s->scope, behind, s->tmap[behind - s->target->program], err));
+    }
+    CCC_TRY(s->device->backend->graph_new(graph, s->code, &s->list, stream, err));
     s->timings.graphs_ms += rt_now_ms() - start;
     s->timings.n_graphs++;
     s->timings.n_graph_nodes += s->list.n;
@@ -161,7 +174,7 @@ ccc_status cccrt_session_build_graphs(cccrt_session *s, ccc_err *err)
     if (status == CCC_OK) status = s->device->backend->stream_new(s->device, &stream, err);
     for (uint32_t i = 0; i < s->file->n_sizes && status == CCC_OK; i++)
         if (rt_program_for(s, CCART_MODE_DECODE, s->file->size[i]))
-            status = rt_session_graph(s, i, stream, err);
+            status = rt_session_graph(s, i, false, stream, err);
     if (status == CCC_OK) status = s->device->backend->stream_synchronize(s->device, stream, err);
     if (stream) s->device->backend->stream_free(s->device, stream);
     if (status == CCC_OK) status = s->device->backend->memory(s->device, &after_B, &total_B, err);
@@ -231,12 +244,31 @@ static ccc_status clean_counters(cccrt_session *s, void *stream, ccc_err *err)
     return CCC_OK;
 }
 
+static ccc_status advance(cccrt_session *s, int64_t n_seqs, void *stream, ccc_err *err)
+{
+    const ccart_program *p;
+    CCC_TRY(advance_program(&p, s, n_seqs, err));
+    CCC_TRY(rt_session_resolve(s, &s->list, p, &(rt_counts){n_seqs, n_seqs, n_seqs, true}, err));
+    return run_list(s, stream, err);
+}
+
+static ccc_status check_advance(const cccrt_session *s, const cccrt_step_args *a, const rt_counts *n, ccc_err *err)
+{
+    const ccart_program *p;
+    if (!a->advance) return CCC_OK;
+    if (n->T != n->S || !n->S)
+        return ccc_fail(err, CCC_E_ARG, "advance with %lld tokens of %lld sequences; it is for steps of one token each",
+                        (long long)n->T, (long long)n->S);
+    return advance_program(&p, s, n->S, err);
+}
+
 static ccc_status step(cccrt_session *s, const cccrt_step_args *a, void *stream, ccc_err *err)
 {
     rt_counts n;
     CCC_TRY(take_status(s, "an earlier step", err));
     CCC_TRY(rt_check_step(s, a, &n, err));
     if (!n.T) return CCC_OK;
+    CCC_TRY(check_advance(s, a, &n, err));
     const rt_backend *b = s->device->backend;
     int32_t size = choose_size(s, a, &n);
     bool capturing = s->device->is_cuda && b->capturing(s->device, stream), any = false;
@@ -245,8 +277,9 @@ static ccc_status step(cccrt_session *s, const cccrt_step_args *a, void *stream,
         return ccc_fail(
             err, CCC_E_ARG,
             "host arrays cannot be given while the stream is captured; a replay would copy other numbers");
-    if (size >= 0 && !s->graph[size] && !capturing) CCC_TRY(rt_session_graph(s, (uint32_t)size, stream, err));
-    bool graph = size >= 0 && s->graph[size] && !capturing; /* a graph cannot be replayed into a capture */
+    bool graph = size >= 0 && !capturing; /* a graph cannot be replayed into a capture */
+    bool one = graph && a->advance && n.S == s->file->size[size]; /* padding must stay padding */
+    if (graph) CCC_TRY(rt_session_graph(s, (uint32_t)size, one, stream, err));
     const ccart_program *p = n.decode ? rt_program_for(s, CCART_MODE_DECODE, n.T) : NULL;
     if (!p) p = rt_program_for(s, CCART_MODE_MIXED, n.T);
     if (!graph && !p)
@@ -254,7 +287,9 @@ static ccc_status step(cccrt_session *s, const cccrt_step_args *a, void *stream,
     if (!graph) CCC_TRY(rt_session_resolve(s, &s->list, p, &n, err)); /* before anything is enqueued */
     CCC_TRY(clean_counters(s, stream, err));
     CCC_TRY(rt_stage(s, a, &n, graph ? s->file->size[size] : 0, stream, err));
-    return graph ? b->graph_launch(s->device, s->graph[size], stream, err) : run_list(s, stream, err);
+    if (graph) CCC_TRY(b->graph_launch(s->device, one ? s->advancing[size] : s->graph[size], stream, err));
+    else CCC_TRY(run_list(s, stream, err));
+    return a->advance && !one ? advance(s, n.S, stream, err) : CCC_OK;
 }
 
 ccc_status cccrt_step(cccrt_session *s, const cccrt_step_args *args, void *stream, ccc_err *err)
@@ -267,21 +302,11 @@ ccc_status cccrt_step(cccrt_session *s, const cccrt_step_args *args, void *strea
     return status;
 }
 
-static ccc_status advance(cccrt_session *s, int64_t n_seqs, void *stream, ccc_err *err)
+ccc_status cccrt_advance(cccrt_session *s, int64_t n_seqs, void *stream, ccc_err *err)
 {
     if (n_seqs < 0 || n_seqs > s->file->max_seqs)
         return ccc_fail(err, CCC_E_ARG, "%lld sequences; up to %lld are possible", (long long)n_seqs,
                         (long long)s->file->max_seqs);
-    const ccart_program *p = rt_program_for(s, CCART_MODE_ADVANCE, n_seqs);
-    if (!p)
-        return ccc_fail(err, CCC_E_UNSUPPORTED, "the artifact cannot advance %lld sequences on the device",
-                        (long long)n_seqs);
-    CCC_TRY(rt_session_resolve(s, &s->list, p, &(rt_counts){n_seqs, n_seqs, n_seqs, true}, err));
-    return run_list(s, stream, err);
-}
-
-ccc_status cccrt_advance(cccrt_session *s, int64_t n_seqs, void *stream, ccc_err *err)
-{
     CCC_TRY(rt_enter(s->device, err));
     ccc_status status = advance(s, n_seqs, stream, err);
     rt_leave(s->device);

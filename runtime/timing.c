@@ -106,7 +106,7 @@ static ccc_status make_flush(node_timer *t, const ccart_program *p, ccc_err *err
     cccrt_session *s = t->c.s;
     CCC_TRY(s->device->backend->alloc(s->device, &t->other, COLD_B + RT_ALIGN_B, err));
     CCC_TRY(s->device->backend->fill(s->device, t->other, 1, COLD_B + RT_ALIGN_B, t->c.stream, err));
-    CCC_TRY(rt_list_reserve(&t->flush, s->target, p, err));
+    CCC_TRY(rt_list_reserve(&t->flush, s->target, p, NULL, err));
     rt_scope scope = s->scope;
     scope.src = (rt_buffer){t->other, COLD_B};
     scope.status = (char *)t->other + COLD_B;
@@ -342,17 +342,15 @@ static ccc_status time_chain(clock_pair *c, int64_t n_seqs, int n_steps, double 
     cccrt_session *s = c->s;
     const rt_backend *b = s->device->backend;
     cccrt_step_args a = {
-        .size_B = sizeof a, .n_tokens = n_seqs, .n_seqs = n_seqs, .n_logits = n_seqs, .max_query_len = 1};
+        .size_B = sizeof a, .n_tokens = n_seqs, .n_seqs = n_seqs, .n_logits = n_seqs, .max_query_len = 1, .advance = 1};
     double host_ms = 0;
     CCC_TRY(cccrt_step(s, &a, c->stream, err)); /* builds the graph */
-    CCC_TRY(cccrt_advance(s, n_seqs, c->stream, err));
     CCC_TRY(b->stream_synchronize(s->device, c->stream, err));
     CCC_TRY(b->event_record(s->device, c->from, c->stream, err));
     for (int i = 0; i < n_steps; i++) {
         double start = rt_now_ms();
         CCC_TRY(cccrt_step(s, &a, c->stream, err));
         host_ms += rt_now_ms() - start;
-        CCC_TRY(cccrt_advance(s, n_seqs, c->stream, err));
     }
     CCC_TRY(b->event_record(s->device, c->to, c->stream, err));
     CCC_TRY(b->event_wait(s->device, c->to, err));

@@ -138,8 +138,10 @@ static ccc_status bench_kernels(bench *b, rt_runner *r, int64_t batch, const tra
     return st;
 }
 
-/* Tokens of a sequence: its context, a step in front of the chain, one that is not counted, the chain, and the position after it. */
-static int64_t room(const bench *b) { return b->context + b->steps + 3; }
+/* Tokens of a sequence in front of the first step, so that the mean step of the chain sees `context`; at least one. */
+static int64_t filled(const bench *b) { return b->context > (b->steps + 5) / 2 ? b->context - (b->steps + 5) / 2 : 1; }
+/* Tokens of a sequence: these, a step in front of the chain, one that is not counted, the chain, and the position after it. */
+static int64_t room(const bench *b) { return filled(b) + b->steps + 3; }
 
 static void print_decode(bench *b, int64_t batch, double ms, double host_us, double bytes)
 {
@@ -151,7 +153,7 @@ static void print_decode(bench *b, int64_t batch, double ms, double host_us, dou
                 gbs, 100 * gbs / b->ceiling, gbs > b->ceiling ? " (over 100 %: a measuring error)" : "", host_us);
 }
 
-/* Steps of the chain hold, of each sequence, from context + 3 tokens on; the bytes are those of the mean. */
+/* Steps of the chain hold, of each sequence, from filled + 3 tokens on; the bytes are those of the mean. */
 static ccc_status run_chain(bench *b, rt_runner *r, traffic *moved, int64_t batch, ccc_err *err)
 {
     double ms = 0, host_us = 0;
@@ -159,9 +161,9 @@ static ccc_status run_chain(bench *b, rt_runner *r, traffic *moved, int64_t batc
     CCC_TRY(cccrt_time_chain(r->session, batch, (int)b->steps, &ms, &host_us, err));
     CCC_TRY(cccrt_check(r->session, NULL, err));
     CCC_TRY(get_traffic(moved, r, batch, err));
-    double tokens = (double)batch * ((double)b->context + 2.5 + 0.5 * (double)b->steps);
+    double tokens = (double)batch * ((double)filled(b) + 2.5 + 0.5 * (double)b->steps);
     print_decode(b, batch, ms, host_us, step_bytes(moved, tokens));
-    return b->kernels ? bench_kernels(b, r, batch, moved, batch * (b->context + b->steps + 3), err) : CCC_OK;
+    return b->kernels ? bench_kernels(b, r, batch, moved, batch * room(b), err) : CCC_OK;
 }
 
 static ccc_status bench_batch(bench *b, rt_machine *m, int64_t batch, ccc_err *err)
@@ -170,9 +172,9 @@ static ccc_status bench_batch(bench *b, rt_machine *m, int64_t batch, ccc_err *e
     int32_t *ids = calloc((size_t)batch, sizeof *ids);
     traffic *moved = calloc(1, sizeof *moved);
     ccc_status st = ids && moved ? rt_runner_open(&r, m, batch, room(b), CCCRT_GRAPHS_ON_DEMAND, true, err) : ccc_fail(err, CCC_E_NOMEM, "out of memory");
-    if (st == CCC_OK) st = fill_sequences(&r, b->context, err);
+    if (st == CCC_OK) st = fill_sequences(&r, filled(b), err);
     for (int64_t i = 0; i < batch && st == CCC_OK; i++) ids[i] = (int32_t)(i * 7919 % r.model.vocab);
-    if (st == CCC_OK) st = rt_decode(&r, ids, b->context, ids, err);
+    if (st == CCC_OK) st = rt_decode(&r, ids, filled(b), ids, err);
     if (st == CCC_OK) st = run_chain(b, &r, moved, batch, err);
     if (st == CCC_OK && b->json) printf("}");
     fflush(stdout);
@@ -244,7 +246,7 @@ int rt_bench(int argc, char **argv)
     const opt opts[] = {
         { "--weights", OPT_TEXT, &b.place.weights, "MODEL", "Hugging Face folder, .safetensors, GGUF, prepared .ccw file, or random:SEED" },
         { "--batch", OPT_TEXT, &batch, "LIST", "sequences of a decode step, e.g. 1,8,64 [1]" },
-        { "--context", OPT_NUMBER, &b.context, "N", "tokens in the cache of each sequence [1024]" },
+        { "--context", OPT_NUMBER, &b.context, "N", "tokens in the cache of each sequence, in the mean of the chain [1024]" },
         { "--steps", OPT_NUMBER, &b.steps, "N", "steps of the chain [100]" },
         { "--prefill", OPT_TEXT, &prefill, "LIST", "also time prompts of so many tokens, e.g. 512,2048" },
         { "--repeats", OPT_NUMBER, &b.repeats, "N", "runs of which the median is taken (kernels, prefill) [15]" },

@@ -264,6 +264,14 @@ Test(cpu, steps)
     OK(cccrt_step(x.s, &again, NULL, &err));
     OK(cccrt_session_read(x.s, "sums", sums, 0, 8, NULL, &err));
     cr_assert_eq(sums[0], sum_of(next[0], 4));
+    again.advance = 1; /* both in one call */
+    OK(cccrt_step(x.s, &again, NULL, &err));
+    OK(cccrt_session_read(x.s, "positions", pos2, 0, sizeof pos2, NULL, &err));
+    OK(cccrt_session_read(x.s, "slot_mapping", slots2, 0, sizeof slots2, NULL, &err));
+    OK(cccrt_session_read(x.s, "sums", sums, 0, 8, NULL, &err));
+    cr_assert(pos2[0] == 5 && pos2[1] == 4 && slots2[0] == 37 && slots2[1] == 84 && sums[0] == sum_of(next[0], 4));
+    g.advance = 1;
+    FAILS(CCC_E_ARG, "advance with 5 tokens of 2 sequences", cccrt_step(x.s, &g, NULL, &err));
     close_all(&x);
 }
 

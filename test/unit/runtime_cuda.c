@@ -175,6 +175,36 @@ Test(cuda, padding_to_a_captured_size)
     unlink(log_path);
 }
 
+Test(cuda, a_step_that_advances_is_one_graph)
+{
+    start_log();
+    all x = make_all(CCCRT_GRAPHS_ON_DEMAND);
+    cccrt_timings t = {.size_B = sizeof t};
+    OK(decode(x.s, 4, &err));
+    cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 4, .n_seqs = 4, .n_logits = 4, .max_query_len = 1, .advance = 1};
+    for (int i = 0; i < 3; i++) OK(cccrt_step(x.s, &g, NULL, &err));
+    cccrt_session_timings(x.s, &t);
+    cr_assert(t.n_graphs == 2 && t.n_graph_nodes == 5 + 6, "the program and what advances behind it");
+    cr_assert_eq(logged("cuGraphLaunch"), 4);
+    unsigned launches = logged("cuLaunchKernel");
+    OK(decode(x.s, 3, &err)); /* 3 are padded to 4, and the padding must not advance */
+    g.n_tokens = g.n_seqs = g.n_logits = 3;
+    OK(cccrt_step(x.s, &g, NULL, &err));
+    cr_assert(logged("cuGraphLaunch") == 6 && logged("cuLaunchKernel") == launches + 1);
+    void *ids;
+    OK(cccrt_device_alloc(&ids, x.d, MAX_TOKENS * 4, &err));
+    OK(cccrt_session_rebind(x.s, &(cccrt_binding){"token_ids", ids, MAX_TOKENS * 4}, 1, &err));
+    OK(decode(x.s, 4, &err));
+    g.n_tokens = g.n_seqs = g.n_logits = 4;
+    OK(cccrt_step(x.s, &g, NULL, &err));
+    cccrt_session_timings(x.s, &t);
+    cr_assert_eq(t.n_graphs, 2, "both were built again");
+    cccrt_device_release(x.d, ids);
+    close_all(&x);
+    cr_assert_eq(logged("LEFT") + logged("WILD"), 0);
+    unlink(log_path);
+}
+
 Test(cuda, one_transfer_a_step)
 {
     start_log();
