@@ -65,6 +65,27 @@ def again(model, times):
     return ok
 
 
+def advances(model, n):
+    """The last token of n sequences, then the token that follows four times: by the host each time, and by steps that advance."""
+    logits, follows = [], 4
+    for on_device in (False, True):
+        e = model.engine()
+        batch = [(e.sequence(len(t) + follows), t) for t in model.tokens[:n]]
+        e.step([(s, t[:-1]) for s, t in batch], keep=1)
+        last = [(s, t[-1:]) for s, t in batch]
+        out, (_, ids) = [], e.step(last, keep=1)
+        for i in range(follows):
+            if on_device:
+                given = {} if i else e.inputs([(s, x) for (s, _), x in zip(last, ids)])
+                e.session.step(n, n, n, max_query_len=1, advance=True, **given)
+                out.append(e.session.read("logits", (n, e.m.vocab)))
+                e.session.check()
+            else:
+                out += [np.concatenate(e.step([(s, x) for (s, _), x in zip(last, ids)], keep=1)[0])]
+        logits.append(out)
+    return same(*logits) and alive(logits[0])
+
+
 def bits(args, tools):
     for name in args.models.split(","):
         folder = check_tiny.write_model(os.path.join(tools.folder.name, name), name)
@@ -72,6 +93,8 @@ def bits(args, tools):
         steps = plain.steps()
         row(f"{name}: outputs are numbers", "finite, not constant", f"{len(steps)} outputs", alive(steps))
         row(f"{name}: a step {args.repeats} times", "same bits", "", again(plain, args.repeats))
+        for n in 4, 5:  # 5 are padded to 8, and the padding must not advance
+            row(f"{name}: {n} sequences that advance on the device", "same bits", "4 steps", advances(plain, n))
         row(f"{name}: eager and graphs", "same bits", f"{len(steps)} outputs", same(steps, plain.steps("none")))
         for variant in ("full edges", "unfused"):
             row(

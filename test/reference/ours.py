@@ -105,12 +105,8 @@ class Engine:
         blocks, self.free = list(shared) + self.free[:need], self.free[need:]
         return Seq(blocks)
 
-    def step(self, batch, keep=None, acausal=False, beyond=0):
-        """Logits and argmaxes of `batch`, [(sequence, new tokens)], one array for each sequence.
-
-        keep: how many last rows of each are wanted, else all. acausal: every token is given as a sequence of
-        its own that sees the whole of its sequence, which is what a missing causal mask does. beyond: rows that
-        attention is told to read past the end."""
+    def inputs(self, batch, keep=None, acausal=False, beyond=0):
+        """What a step of `batch` (see step) is given; its sequences are longer then."""
         size, first = self.m.kv_block_size, np.cumsum([0] + [len(t) for _, t in batch])
         positions = [np.arange(s.n, s.n + len(t)) for s, t in batch]
         slots = [np.array(s.blocks)[p // size] * size + p % size for (s, _), p in zip(batch, positions)]
@@ -118,29 +114,34 @@ class Engine:
         for s, t in batch:
             s.n += len(t)
         seqs = [s for s, t in batch for _ in (t if acausal else t[:1])]
-        starts = np.arange(first[-1] + 1) if acausal else first
         table = np.zeros((len(seqs), self.width), np.int32)
         for i, s in enumerate(seqs):
             table[i, : len(s.blocks)] = s.blocks
+        return {
+            "token_ids": np.concatenate([t for _, t in batch]),
+            "positions": np.concatenate(positions),
+            "query_start_loc": np.arange(first[-1] + 1) if acausal else first,
+            "seq_lens": [s.n + beyond for s in seqs],
+            "block_table": table,
+            "slot_mapping": np.concatenate(slots),
+            "logits_indices": np.concatenate(rows),
+        }
+
+    def step(self, batch, keep=None, acausal=False, beyond=0):
+        """Logits and argmaxes of `batch`, [(sequence, new tokens)], one array for each sequence.
+
+        keep: how many last rows of each are wanted, else all. acausal: every token is given as a sequence of
+        its own that sees the whole of its sequence, which is what a missing causal mask does. beyond: rows that
+        attention is told to read past the end."""
+        given = self.inputs(batch, keep, acausal, beyond)
         if self.poison:
             self.session.fill_arena(0xFF)
-        n = sum(map(len, rows))
-        self.session.step(
-            first[-1],
-            len(seqs),
-            n,
-            token_ids=np.concatenate([t for _, t in batch]),
-            positions=np.concatenate(positions),
-            query_start_loc=starts,
-            seq_lens=[s.n + beyond for s in seqs],
-            block_table=table,
-            slot_mapping=np.concatenate(slots),
-            logits_indices=np.concatenate(rows),
-        )
+        n = len(given["logits_indices"])
+        self.session.step(len(given["token_ids"]), len(given["seq_lens"]), n, **given)
         logits = self.session.read("logits", (n, self.m.vocab))
         ids = self.session.read("next_tokens", n, "i32")
         self.session.check()
-        cuts = np.cumsum([len(r) for r in rows])[:-1]
+        cuts = np.cumsum([min(keep or len(t), len(t)) for _, t in batch])[:-1]
         return np.split(logits, cuts), np.split(ids, cuts)
 
 

@@ -35,6 +35,8 @@ static ccc_status use(all *x, ccc_err *err)
                          .token_ids = ids,
                          .positions = positions};
     cccrt_step_args mixed = {.size_B = sizeof mixed, .n_tokens = 5, .n_seqs = 2, .n_logits = 2};
+    cccrt_step_args advancing = {
+        .size_B = sizeof advancing, .n_tokens = 2, .n_seqs = 2, .n_logits = 2, .max_query_len = 1, .advance = 1};
     if (!x->a) x->a = make_open(0);
     if (!x->d) CCC_TRY(cccrt_device_open(&x->d, &da, err));
     if (!x->w) CCC_TRY(cccrt_weights_attach(&x->w, x->a, x->d, &wa, err));
@@ -43,6 +45,7 @@ static ccc_status use(all *x, ccc_err *err)
     if (!x->s) CCC_TRY(cccrt_session_create(&x->s, x->a, x->w, &sa, err));
     CCC_TRY(cccrt_step(x->s, &g, NULL, err));
     CCC_TRY(cccrt_step(x->s, &mixed, NULL, err));
+    CCC_TRY(cccrt_step(x->s, &advancing, NULL, err));
     CCC_TRY(cccrt_advance(x->s, 3, NULL, err));
     CCC_TRY(cccrt_session_read(x->s, "token_ids", back, 0, sizeof back, NULL, err));
     return cccrt_check(x->s, NULL, err);

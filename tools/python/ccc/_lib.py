@@ -50,7 +50,7 @@ class Binding(c.Structure):
 
 SessionArgs = struct("SessionArgs", ("kv", c.POINTER(Kv)), ("max_blocks_per_seq", I64), ("graphs", I), ("bindings", c.POINTER(Binding)), ("n_bindings", U32), ("stream", P))
 StepArgs = struct("StepArgs", ("n_tokens", I64), ("n_seqs", I64), ("n_logits", I64), ("max_query_len", I64), ("token_ids", P), ("positions", P), ("query_start_loc", P),
-                  ("seq_lens", P), ("block_table", P), ("block_table_stride", I64), ("slot_mapping", P), ("logits_indices", P), ("mode", I))
+                  ("seq_lens", P), ("block_table", P), ("block_table_stride", I64), ("slot_mapping", P), ("logits_indices", P), ("mode", I), ("advance", I))
 
 PP = c.POINTER(P)
 FUNCTIONS = {  # name: argument types before ccc_err *; the result is ccc_status

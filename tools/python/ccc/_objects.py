@@ -197,9 +197,10 @@ class Session(_Object):
     def build_graphs(self):
         self.lib("session_build_graphs", self.handle)
 
-    def step(self, n_tokens, n_seqs=0, n_logits=0, max_query_len=0, mode="auto", stream=None, **inputs):
-        """Inputs by vLLM's names, numpy arrays; those left out are already in their device buffers. Enqueues and returns."""
-        args = StepArgs(n_tokens=n_tokens, n_seqs=n_seqs, n_logits=n_logits, max_query_len=max_query_len, mode={"auto": 0, "eager": 1, "mixed": 2}[mode])
+    def step(self, n_tokens, n_seqs=0, n_logits=0, max_query_len=0, mode="auto", advance=False, stream=None, **inputs):
+        """Inputs by vLLM's names, numpy arrays; those left out are already in their device buffers. Enqueues and returns. advance: and then what
+        `advance` does, in one graph where it can be."""
+        args = StepArgs(n_tokens=n_tokens, n_seqs=n_seqs, n_logits=n_logits, max_query_len=max_query_len, mode={"auto": 0, "eager": 1, "mixed": 2}[mode], advance=advance)
         keep = []
         for name, x in inputs.items():
             x = np.ascontiguousarray(x, dtype=_INPUTS[name])
