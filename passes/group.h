@@ -6,9 +6,9 @@
  *     x --IN--> anchor = norm --OUT--> results[0]                rms_norm
  *     x --> anchor --PRE--> two halves --EPILOGUE--> results[0]  a matmul, `pair`
  *     BODY --> results[0]                                        elementwise
- *     rope_q, rope_k, kv_write                                   a template of its own, no hooks; k and v may
- * become e4m3 in it rope                                                       anchor, then at most one cast
- * to bf16 attention --EPILOGUE--> results[0]                         the hook begins with a cast to bf16
+ *     rope_q, rope_k, kv_write                                   a template of its own; k, v: to e4m3 in it
+ *     rope                                                       anchor, then at most one cast to bf16
+ *     attention --EPILOGUE--> results[0]                         the hook begins with a cast to bf16
  *     rope_q, rope_k, kv_write, attention --EPILOGUE--> ..       the same
  *     embed, gather, argmax, ...                                 anchor alone
  *
@@ -52,8 +52,8 @@ typedef struct {
 
 typedef struct {
     ccc_val rows; /* what the kernel takes: the operand of kv_write, or that in front of its quantisation */
-    ccc_nid cast,
-        mul; /* the quantisation, in the group: rows times `times` (mul), rounded to e4m3; 0: none */
+    ccc_nid cast; /* that quantisation, in the group: rounds to e4m3; 0: none */
+    ccc_nid mul;  /* in front of the cast: rows times `times`; 0: none */
     float times;
 } ccc_kv_rows;
 
