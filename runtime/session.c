@@ -305,12 +305,14 @@ ccc_status cccrt_session_create(cccrt_session **out, const cccrt_artifact *a, cc
     return CCC_OK;
 }
 
-static void free_graphs(cccrt_session *s, void **graph)
+static void free_graphs(cccrt_session *s)
 {
-    for (uint32_t i = 0; graph && i < s->file->n_sizes; i++) {
-        if (graph[i]) s->device->backend->graph_free(s->device, graph[i]);
-        graph[i] = NULL;
-    }
+    void **of[] = {s->graph, s->advancing};
+    for (int k = 0; k < 2; k++)
+        for (uint32_t i = 0; of[k] && i < s->file->n_sizes; i++) {
+            if (of[k][i]) s->device->backend->graph_free(s->device, of[k][i]);
+            of[k][i] = NULL;
+        }
 }
 
 void cccrt_session_close(cccrt_session *s)
@@ -319,8 +321,7 @@ void cccrt_session_close(cccrt_session *s)
     cccrt_device *d = s->device;
     if (d && rt_enter(d, NULL) == CCC_OK) { /* of a lost device nothing is left to give back */
         d->backend->synchronize(d, NULL);
-        free_graphs(s, s->graph);
-        free_graphs(s, s->advancing);
+        free_graphs(s);
         rt_ring_free(s);
         if (s->scope.arena.p) d->backend->release(d, s->scope.arena.p);
         if (s->scope.counters.p) d->backend->release(d, s->scope.counters.p);
@@ -347,8 +348,7 @@ ccc_status cccrt_session_rebind(cccrt_session *s, const cccrt_binding *b, uint32
     ccc_status status = s->device->backend->synchronize(s->device, err);
     if (status == CCC_OK) {
         status = bind(s, b, n, err);
-        free_graphs(s, s->graph);
-        free_graphs(s, s->advancing);
+        free_graphs(s);
         s->timings.n_graphs = s->timings.n_graph_nodes = 0;
     }
     rt_leave(s->device);
