@@ -187,7 +187,8 @@ CCCRT_API ccc_status cccrt_step_traffic(cccrt_session *s, const cccrt_step_args 
 /* Milliseconds of that step with the nodes alone whose run[i] is not 0 (n of them, as cccrt_time_nodes numbers its rows), mean of n_steps in a row. Nodes may be left out that
  * write what another one writes too, as in what `ccc tune` makes; else later nodes read what the buffers hold. */
 CCCRT_API ccc_status cccrt_time_subset(cccrt_session *s, const cccrt_step_args *args, const uint8_t *run, uint32_t n, int n_steps, double *step_ms, ccc_err *err);
-/* Milliseconds a step in a chain of n_steps decode steps with advance in between, no host synchronisation; host_us: time to enqueue one. */
+/* A chain of n_steps decode steps that advance, without synchronisation in between. step_ms: the mean of its steps; host_us: microseconds in which the host enqueues one
+ * (CPU: does it), the median of them, so that a step in which the host was doing something else does not count. */
 CCCRT_API ccc_status cccrt_time_chain(cccrt_session *s, int64_t n_seqs, int n_steps, double *step_ms, double *host_us, ccc_err *err);
 /* Best GB/s of a streaming read over up to `size_B` bytes of device memory. */
 CCCRT_API ccc_status cccrt_time_read(cccrt_session *s, size_t size_B, double *gb_per_s, ccc_err *err);

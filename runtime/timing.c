@@ -25,6 +25,13 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Of n numbers, which are sorted here. */
+static double median(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, ascending);
+    return x[n / 2];
+}
+
 typedef struct {
     cccrt_session *s;
     void *stream, *from, *to;
@@ -89,8 +96,7 @@ static ccc_status time_turn(double *ms, node_timer *t, uint32_t n, ccc_err *err)
         status = time_once(&t->sample[i], &t->c, &l, graph, err);
     if (graph) b->graph_free(s->device, graph);
     if (status != CCC_OK) return status;
-    qsort(t->sample, (size_t)t->repeats, sizeof *t->sample, ascending);
-    *ms = t->sample[t->repeats / 2];
+    *ms = median(t->sample, t->repeats);
     return CCC_OK;
 }
 
@@ -336,27 +342,24 @@ ccc_status cccrt_time_subset(cccrt_session *s, const cccrt_step_args *args, cons
 }
 
 /* ---- a chain of steps */
-static ccc_status time_chain(clock_pair *c, int64_t n_seqs, int n_steps, double *step_ms, double *host_us,
-                             ccc_err *err)
+static ccc_status time_chain(clock_pair *c, int64_t n_seqs, int n_steps, double *step_ms, double *enqueue_ms, ccc_err *err)
 {
     cccrt_session *s = c->s;
     const rt_backend *b = s->device->backend;
     cccrt_step_args a = {
         .size_B = sizeof a, .n_tokens = n_seqs, .n_seqs = n_seqs, .n_logits = n_seqs, .max_query_len = 1, .advance = 1};
-    double host_ms = 0;
     CCC_TRY(cccrt_step(s, &a, c->stream, err)); /* builds the graph */
     CCC_TRY(b->stream_synchronize(s->device, c->stream, err));
     CCC_TRY(b->event_record(s->device, c->from, c->stream, err));
     for (int i = 0; i < n_steps; i++) {
         double start = rt_now_ms();
         CCC_TRY(cccrt_step(s, &a, c->stream, err));
-        host_ms += rt_now_ms() - start;
+        enqueue_ms[i] = rt_now_ms() - start;
     }
     CCC_TRY(b->event_record(s->device, c->to, c->stream, err));
     CCC_TRY(b->event_wait(s->device, c->to, err));
     CCC_TRY(b->event_ms(s->device, step_ms, c->from, c->to, err));
     *step_ms /= n_steps;
-    *host_us = host_ms * 1e3 / n_steps;
     return CCC_OK;
 }
 
@@ -365,12 +368,18 @@ ccc_status cccrt_time_chain(cccrt_session *s, int64_t n_seqs, int n_steps, doubl
 {
     if (n_steps < 1 || n_steps > MAX_CHAIN || n_seqs < 1)
         return ccc_fail(err, CCC_E_ARG, "a chain of %d steps of %lld sequences", n_steps, (long long)n_seqs);
-    CCC_TRY(rt_enter(s->device, err));
+    double *enqueue_ms = calloc((size_t)n_steps, sizeof *enqueue_ms);
+    if (!enqueue_ms) return ccc_fail(err, CCC_E_NOMEM, "out of memory for measurements");
     clock_pair c;
-    ccc_status status = clock_new(&c, s, err);
-    if (status == CCC_OK) status = time_chain(&c, n_seqs, n_steps, step_ms, host_us, err);
-    clock_free(&c);
-    rt_leave(s->device);
+    ccc_status status = rt_enter(s->device, err);
+    if (status == CCC_OK) {
+        status = clock_new(&c, s, err);
+        if (status == CCC_OK) status = time_chain(&c, n_seqs, n_steps, step_ms, enqueue_ms, err);
+        clock_free(&c);
+        rt_leave(s->device);
+    }
+    if (status == CCC_OK) *host_us = 1e3 * median(enqueue_ms, n_steps);
+    free(enqueue_ms);
     return status;
 }
 

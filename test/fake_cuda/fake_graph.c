@@ -6,6 +6,7 @@
 #include <elf.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define API __attribute__((visibility("default")))
 #define BEGIN(name)                                                                                          \
@@ -42,6 +43,7 @@ typedef struct graph {
 typedef struct {
     handle h;
     unsigned n;
+    int launches;
     node *node[MAX_NODES];
 } exec;
 enum { N_KERNEL, N_MEMSET, N_MEMCPY };
@@ -417,6 +419,7 @@ API cu_result cuGraphLaunch(cu_exec e, cu_stream s)
     if (!fake_is(e, H_EXEC) || (s && !fake_is(s, H_STREAM))) return fake_end(INVALID_HANDLE);
     exec *x = (exec *)(void *)e;
     fake_log(" exec%u", x->h.number);
+    if (++x->launches == fake_setting("FAKE_CUDA_SLOW", 0)) usleep(200000);
     for (unsigned i = 0; i < x->n; i++) {
         const node *n = x->node[i];
         if (n->kind == N_KERNEL && n->f->m->h.dead) return fake_end(INVALID_HANDLE);
