@@ -177,8 +177,8 @@ CCCRT_API ccc_status cccrt_session_fill_arena(cccrt_session *s, int byte, ccc_er
 /* ---- measuring ---------------------------------------------------------------------------------------------------------------- */
 typedef struct { size_t size_B; double ms; uint64_t weight_B; const char *kernel; uint32_t node, label; } cccrt_node_time;
 /* Times the nodes of the program that a step of (n_tokens, n_seqs, mode) runs, one after the other without overlap, and from memory: nodes that run the same kernel on weights of
- * the same size are run in turn and have their mean in common. Median of `repeats` (events on the GPU). times[*n] receives up to cap rows. The buffers hold whatever they hold. Takes
- * 256 MiB of the device for a while. */
+ * the same size are run in turn and have their mean in common. Median of `repeats` (events on the GPU); 0 where that is shorter than can be told. times[*n] receives up to cap rows.
+ * The buffers hold whatever they hold. Takes 256 MiB of the device for a while. */
 CCCRT_API ccc_status cccrt_time_nodes(cccrt_session *s, const cccrt_step_args *args, int repeats, cccrt_node_time *times, uint32_t cap, uint32_t *n, ccc_err *err);
 /* Bytes that each of those nodes must move at least: from and to memory (weights; the rows that it looks up in a table; what it writes into the KV cache), values made in the same
  * step, and from the KV cache for each token that the step's sequences hold. The caller sets rows[0].size_B. */

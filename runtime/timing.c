@@ -9,6 +9,7 @@ enum {
     MAX_REPEATS = 1000,
     MAX_CHAIN = 1 << 20,
     READ_REPEATS = 10,
+    FLUSH_REPEATS = 16,
     COLD_B = 256 << 20, /* more than caches hold */
     ENOUGH_B = 1 << 30, /* of weights in a run */
     SMALL_B = 64 << 10  /* a kernel that reads less from memory works on what the step itself made */
@@ -23,13 +24,6 @@ static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
-}
-
-/* Of n numbers, which are sorted here. */
-static double median(double *x, int n)
-{
-    qsort(x, (size_t)n, sizeof *x, ascending);
-    return x[n / 2];
 }
 
 typedef struct {
@@ -69,35 +63,47 @@ static ccc_status time_once(double *ms, clock_pair *c, const rt_list *l, void *g
 /* ---- nodes
  * The same kernel over other weights of the same size, layer after layer, is timed as one chain, so that what
  * it reads comes from memory and not from the last step's cache. Where all of it together could still stay in
- * a cache, something else is read before each run, whose time is known and taken off. */
+ * a cache, something else is read before each run. On a host, which runs one launch after the other, the clock
+ * starts behind that. On a GPU both are one graph, so that the kernels do not wait for the host: what the reading
+ * takes alone is taken off, and what is left counts only if it is more than that varies. */
 typedef struct {
     clock_pair c;
     int repeats;
-    double *sample;  /* [repeats] */
+    double *sample;  /* [the greater of repeats and FLUSH_REPEATS] */
     void *other;     /* COLD_B bytes, and room for what the read program writes */
     rt_list flush;   /* reads them */
-    double flush_ms;
+    double flush_ms, flush_spread_ms; /* with graphs: its median, and how far apart the quartiles are */
     rt_launch *turn; /* the launches of one run */
     rt_node_bytes *bytes;
 } node_timer;
 
-/* Median milliseconds of one run of the n launches in t->turn. */
-static ccc_status time_turn(double *ms, node_timer *t, uint32_t n, ccc_err *err)
+static ccc_status sample_once(double *ms, node_timer *t, const rt_list *untimed, const rt_list *l, void *graph,
+                              ccc_err *err)
+{
+    cccrt_session *s = t->c.s;
+    if (untimed->n) CCC_TRY(s->device->backend->run(s->code, untimed, t->c.stream, err));
+    return time_once(ms, &t->c, l, graph, err);
+}
+
+/* Fills t->sample, sorted, with milliseconds of `repeats` runs of the n launches in t->turn. Of the first
+ * `flush` of them the time is in it only where there are graphs. */
+static ccc_status sample_turn(node_timer *t, uint32_t flush, uint32_t n, int repeats, ccc_err *err)
 {
     cccrt_session *s = t->c.s;
     const rt_backend *b = s->device->backend;
-    rt_list l = {.launch = t->turn, .n = n};
+    if (b->graph_new) flush = 0;
+    rt_list untimed = {.launch = t->turn, .n = flush}, l = {.launch = t->turn + flush, .n = n - flush};
     void *graph = NULL;
+    double warming_up;
     for (uint32_t i = 0; i < n; i++) t->turn[i].edge = CCART_EDGE_FULL;
     if (b->graph_new) /* so that the host's time to launch does not count */
         CCC_TRY(b->graph_new(&graph, s->code, &l, t->c.stream, err));
-    ccc_status status = time_once(ms, &t->c, &l, graph, err); /* the first is for warming up */
-    for (int i = 0; i < t->repeats && status == CCC_OK; i++)
-        status = time_once(&t->sample[i], &t->c, &l, graph, err);
+    ccc_status status = sample_once(&warming_up, t, &untimed, &l, graph, err);
+    for (int i = 0; i < repeats && status == CCC_OK; i++)
+        status = sample_once(&t->sample[i], t, &untimed, &l, graph, err);
     if (graph) b->graph_free(s->device, graph);
-    if (status != CCC_OK) return status;
-    *ms = median(t->sample, t->repeats);
-    return CCC_OK;
+    if (status == CCC_OK) qsort(t->sample, (size_t)repeats, sizeof *t->sample, ascending);
+    return status;
 }
 
 static const ccart_program *read_program(const cccrt_session *s)
@@ -118,8 +124,12 @@ static ccc_status make_flush(node_timer *t, const ccart_program *p, ccc_err *err
     scope.status = (char *)t->other + COLD_B;
     scope.var[CCART_VAR_ROWS] = COLD_B;
     CCC_TRY(rt_resolve(&t->flush, &scope, p, s->tmap[p - s->target->program], err));
+    if (!t->flush.n || !s->device->backend->graph_new) return CCC_OK;
     memcpy(t->turn, t->flush.launch, t->flush.n * sizeof *t->turn);
-    return t->flush.n ? time_turn(&t->flush_ms, t, t->flush.n, err) : CCC_OK;
+    CCC_TRY(sample_turn(t, 0, t->flush.n, FLUSH_REPEATS, err));
+    t->flush_ms = t->sample[FLUSH_REPEATS / 2];
+    t->flush_spread_ms = t->sample[3 * FLUSH_REPEATS / 4] - t->sample[FLUSH_REPEATS / 4];
+    return CCC_OK;
 }
 
 /* What a node of p moves; without the artifact's word, the weights that it names. */
@@ -152,7 +162,7 @@ static bool same_work(const node_timer *t, uint32_t i, uint32_t k)
            memcmp(a->grid, b->grid, sizeof a->grid) == 0 && memcmp(&t->bytes[i], &t->bytes[k], sizeof *t->bytes) == 0;
 }
 
-/* Milliseconds of launch `first` and of each that does the same work. */
+/* Milliseconds of launch `first` and of each that does the same work; 0 if it is too short to be told. */
 static ccc_status time_group(double *ms, node_timer *t, uint32_t first, ccc_err *err)
 {
     const rt_list *all = &t->c.s->list;
@@ -171,8 +181,9 @@ static ccc_status time_group(double *ms, node_timer *t, uint32_t first, ccc_err 
             used_B += t->bytes[i].memory;
         }
     while (!before && end < COPIES);
-    CCC_TRY(time_turn(ms, t, end, err));
-    if (before) *ms = *ms > t->flush_ms ? *ms - t->flush_ms : 0;
+    CCC_TRY(sample_turn(t, before, end, t->repeats, err));
+    *ms = t->sample[t->repeats / 2];
+    if (before) *ms = *ms - t->flush_ms > t->flush_spread_ms ? *ms - t->flush_ms : 0;
     *ms /= end - before;
     return CCC_OK;
 }
@@ -222,7 +233,7 @@ static ccc_status measure_nodes(node_timer *t, const cccrt_step_args *a, cccrt_n
     size_t room = *n + (size_t)COPIES + (read ? read->n_nodes : 0);
     t->bytes = calloc(room, sizeof *t->bytes);
     t->turn = calloc(room, sizeof *t->turn);
-    t->sample = calloc((size_t)t->repeats, sizeof *t->sample);
+    t->sample = calloc((size_t)(t->repeats > FLUSH_REPEATS ? t->repeats : FLUSH_REPEATS), sizeof *t->sample);
     if (!t->bytes || !t->turn || !t->sample)
         return ccc_fail(err, CCC_E_NOMEM, "out of memory for measurements");
     for (uint32_t i = 0; i < *n; i++) CCC_TRY(node_bytes(&t->bytes[i], s, p, s->list.launch[i].node, err));
@@ -378,7 +389,10 @@ ccc_status cccrt_time_chain(cccrt_session *s, int64_t n_seqs, int n_steps, doubl
         clock_free(&c);
         rt_leave(s->device);
     }
-    if (status == CCC_OK) *host_us = 1e3 * median(enqueue_ms, n_steps);
+    if (status == CCC_OK) {
+        qsort(enqueue_ms, (size_t)n_steps, sizeof *enqueue_ms, ascending);
+        *host_us = 1e3 * enqueue_ms[n_steps / 2];
+    }
     free(enqueue_ms);
     return status;
 }

@@ -99,11 +99,16 @@ static double step_bytes(const traffic *t, double tokens)
 /* ---- each kernel -------------------------------------------------------------------------------------------------------------------- */
 typedef struct { const char *kernel; unsigned count; double us, bytes; } kernel_row;
 
+/* Without times where nodes are too short to be told. */
 static void print_kernel(bench *b, const kernel_row *k, bool first)
 {
     double gbs = k->us > 0 ? k->bytes / k->us / 1e3 : 0, share = b->ceiling > 0 ? gbs / b->ceiling : 0;
-    if (b->json) printf("%s{\"kernel\":\"%s\",\"count\":%u,\"us\":%.3f,\"bytes\":%.0f,\"gb_per_s\":%.1f,\"share\":%.4f}", first ? "" : ",", k->kernel, k->count, k->us, k->bytes, gbs, share);
-    else printf("  %6u %10.2f %10.1f %10.3f %8.0f %6.1f%%  %s\n", k->count, k->us / k->count, k->us, k->bytes / k->count / 1e6, gbs, 100 * share, k->kernel);
+    if (b->json) printf("%s{\"kernel\":\"%s\",\"count\":%u,", first ? "" : ",", k->kernel, k->count);
+    else printf("  %6u ", k->count);
+    if (k->us > 0 && b->json) printf("\"us\":%.3f,\"bytes\":%.0f,\"gb_per_s\":%.1f,\"share\":%.4f}", k->us, k->bytes, gbs, share);
+    else if (b->json) printf("\"us\":null,\"bytes\":%.0f,\"gb_per_s\":null,\"share\":null}", k->bytes);
+    else if (k->us > 0) printf("%10.2f %10.1f %10.3f %8.0f %6.1f%%  %s\n", k->us / k->count, k->us, k->bytes / k->count / 1e6, gbs, 100 * share, k->kernel);
+    else printf("%10s %10s %10.3f %8s %7s  %s\n", "-", "-", k->bytes / k->count / 1e6, "-", "-", k->kernel);
 }
 
 /* One row for all nodes that run the same kernel on as many bytes, in order of first use. */

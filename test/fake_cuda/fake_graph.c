@@ -419,7 +419,8 @@ API cu_result cuGraphLaunch(cu_exec e, cu_stream s)
     if (!fake_is(e, H_EXEC) || (s && !fake_is(s, H_STREAM))) return fake_end(INVALID_HANDLE);
     exec *x = (exec *)(void *)e;
     fake_log(" exec%u", x->h.number);
-    if (++x->launches == fake_setting("FAKE_CUDA_SLOW", 0)) usleep(200000);
+    int slow = fake_setting("FAKE_CUDA_SLOW", 0);
+    if (slow && ++x->launches % slow == 0) usleep(50000);
     for (unsigned i = 0; i < x->n; i++) {
         const node *n = x->node[i];
         if (n->kind == N_KERNEL && n->f->m->h.dead) return fake_end(INVALID_HANDLE);
