@@ -3,7 +3,8 @@
  * sequence with a block number that does not exist (a kernel that reads one sets the status word, which must stay 0).
  * The cubins come from test/kernels/build_b.sh; their file names say the constants. Only libcuda.so.1 is needed, opened with dlopen.
  *   gcc -std=gnu17 -O3 -march=x86-64-v3 -o .carry/attn/attn_check test/device/attn_check.c -ldl -lm
- *   .carry/attn/attn_check [FOLDER of the cubins] [check|time|all] [only names that contain this] [PART/PARTS: each PARTS-th kernel from PART on] */
+ *   .carry/attn/attn_check [FOLDER of the cubins] [check|time|all] [only names that contain this] [PART/PARTS: each PARTS-th kernel from PART on]
+ *   .carry/attn/attn_check [FOLDER of the cubins] promises      times those alone that have a bound, or that torch is timed with */
 #include "attn_check.h"
 
 static int failed;
@@ -438,6 +439,13 @@ int main(int argc, char **argv)
     int part = 0, parts = 1;
     if (argc > 4) sscanf(argv[4], "%d/%d", &part, &parts);
     struct dirent **e;
+#ifndef EMULATE
+    if (!strcmp(what, "promises")) {
+        device_open();
+        time_promises(dir);
+        return failed > 0;
+    }
+#endif
     check_sincos();
     device_open();
     int n = scandir(dir, &e, is_kernel, by_name), ran = 0;

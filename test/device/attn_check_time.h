@@ -1,5 +1,6 @@
 /* Times of attention (decode and prefill), rope_kv, argmax and the streaming read. Graphs of several layers, each with its own region of
- * the cache, so that nothing is found in L2; median of 15 replays. Bytes: K and V of every sequence once. Part of attn_check.c. */
+ * the cache, so that nothing is found in L2; median of 15 replays. Bytes: K and V of every sequence once. "planned": the form
+ * that the planner takes for so many sequences of a model so long. Part of attn_check.c. */
 
 static const char *time_only = ""; /* names that contain this */
 static dptr pool;
@@ -28,6 +29,15 @@ static void time_read(kernel_t k)
     printf("read 4 GiB: %.0f us, %.0f GB/s\n", us, ceiling);
     graph_free(g);
     dev_free(out);
+}
+/* The pool, random bf16, and the read ceiling. */
+static void time_begin(const char *dir)
+{
+    pool_B = 9ull << 30;
+    pool = dev_alloc(pool_B);
+    fill_bf16(pool, pool_B);
+    kernel_t read = load_kernel(dir, "read");
+    if (read.fn) time_read(read);
 }
 /* Layers of one attention, over at least 256 MB of cache; prints the time of one with both kinds of edges. fused: attn_decode_rope */
 static void time_layers(const char *label, kernel_t k, model_t m, int S, const int *lens, const int *qlens, bool decode, bool fused)
@@ -106,6 +116,45 @@ static void time_decode(const char *dir, const char *name, model_t m, bool decod
     snprintf(label, sizeof label, "%s one of 65536, 63 of 256", name);
     time_layers(label, k, m, 64, lens, NULL, decode, fused);
 }
+/* ---- what has a bound, and what torch is timed with (test/bench/torch_prefill.py): the form that is planned, and that without clusters */
+typedef struct { int hkv, fp8, S, len; /* len 0: any from 1 to 8192 */ } promise_t;
+static void time_promise(const char *dir, const promise_t *p)
+{
+    model_t m = {3, 16, 32, p->hkv, 128, p->fp8};
+    int lens[256], longest = 0;
+    random_state = 1;
+    for (int s = 0; s < p->S; s++) {
+        lens[s] = p->len ? p->len : 1 + (int)(rnd() % 8192);
+        if (lens[s] > longest) longest = lens[s];
+    }
+    ccc_decode_form f = ccc_decode_choose(p->S, (longest + CCC_PAGE - 1) / CCC_PAGE, m.hq / m.hkv, m.hkv, m.d, n_sm);
+    for (int planned = f.cluster == 1; planned < 2; planned++) {
+        char form[20] = "", shape[40], name[100], label[200];
+        if (planned && f.cluster > 1) snprintf(form, sizeof form, "_c%dw%d", f.cluster, f.warps);
+        snprintf(shape, sizeof shape, p->len ? "%d x %d" : "%d of 1..8192", p->S, p->len);
+        snprintf(name, sizeof name, "%sdecode_16_32_%d_128%s", p->fp8 ? "fp8_" : "", p->hkv, form);
+        snprintf(label, sizeof label, "%s %s%s", name, shape, planned ? ", planned" : "");
+        kernel_t k = load_kernel(dir, name);
+        if (!k.fn) verdict(false, name, "no such sample");
+        else time_layers(label, k, m, p->S, lens, NULL, true, false);
+    }
+}
+static void time_promises(const char *dir)
+{
+    static const promise_t bf16[] = {{8, 0, 1, 1024}, {8, 0, 1, 4096}, {8, 0, 1, 131072}, {8, 0, 64, 1024}, {8, 0, 64, 4096}, {8, 0, 64, 0}, {8, 0, 256, 1024}, {2, 0, 1, 131072}}, fp8 = {8, 1, 64, 4096};
+    time_begin(dir);
+    for (size_t i = 0; i < sizeof bf16 / sizeof *bf16; i++) time_promise(dir, &bf16[i]);
+    kernel_t prefill = load_kernel(dir, "attn_3_16_32_8_128");
+    for (int n = 512; prefill.fn && n <= 8192; n *= 2) {
+        char label[100];
+        snprintf(label, sizeof label, "attn_3_16_32_8_128 prefill of %d, planned", n);
+        time_layers(label, prefill, (model_t){3, 16, 32, 8, 128, 0}, 1, &n, &n, false, false);
+    }
+    fill_e4m3(pool, pool_B);
+    time_promise(dir, &fp8);
+    dev_free(pool);
+}
+
 static void time_prefill(const char *dir, const char *name, model_t m)
 {
     kernel_t k = load_kernel(dir, name);
@@ -154,11 +203,7 @@ static void time_small(const char *dir)
 static void time_all(const char *dir, const char *only)
 {
     time_only = only;
-    pool_B = 9ull << 30;
-    pool = dev_alloc(pool_B);
-    fill_bf16(pool, pool_B);
-    kernel_t read = load_kernel(dir, "read");
-    if (read.fn) time_read(read);
+    time_begin(dir);
     static const struct { const char *of; model_t m; } models[] = {{"16_32_8_128", {3, 16, 32, 8, 128, 0}}, {"16_32_8_64", {3, 16, 32, 8, 64, 0}}, {"32_9_3_64", {3, 32, 9, 3, 64, 0}}};
     static const char *const names[] = {"decode_%s", "decode_%s_c8w8", "fused_%s", "fused_%s_c8w8", "fused_%s_c8w4"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""The numbers of a GPU, one section after the other: start, attach, graphs, memory, speed. Prints rows of the summary; the figures of
-`cccrt bench` go to OUT/bench.json. Bounds are those that the project promises; every section stands alone and may fail alone.
-usage: figures.py ROOT OUT [SECTION]..."""
+"""The numbers of a GPU, one section after the other: start, attach, graphs, memory, speed, attention. Prints rows of the summary; the figures
+of `cccrt bench` go to OUT/bench.json, those of attention alone to OUT/attention.json. Bounds are those that the project promises; times and rates
+of kernels it promises on an H100, on another device they are printed without a verdict. Every section stands alone and may fail alone.
+usage: figures.py ROOT OUT [SECTION]...      all when none is named
+       figures.py ROOT OUT beside PEER...    what run compares these peers with, as far as it is not in OUT yet"""
 
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -20,6 +23,15 @@ PROMPT = ",".join(str(17 * i % 1000 + 3) for i in range(32))
 GGUF = os.environ.get("CCC_TEST_GGUF", "/tmp/ccc-model/smollm2.gguf")
 MB, GB = 1e6, 1e9
 ROOM = 18 * GB  # the prepared file of the 8B model, and some
+
+
+H100 = "NVIDIA H100 80GB HBM3"  # as the driver calls it: an H100 with HBM2e or PCIe is another device
+
+
+def promised(device, what, bound, value, ok):
+    """A row against a bound that holds on an H100."""
+    mine = device == H100
+    row(what, bound if mine else f"of an H100: {bound}", value, ok if mine else None)
 
 
 def artifact(name):
@@ -267,77 +279,156 @@ BOUNDS = {  # decoding at the speed of memory: at most, goal
 }
 
 
-def speed_of(name, weights, batches, prefills):
-    text = cccrt(
-        "bench",
-        artifact(name),
-        "--weights",
-        weights,
-        "--device",
-        "cuda",
-        "--batch",
-        batches,
-        "--prefill",
-        prefills,
-        "--context",
-        "1024",
-        "--kernels",
-        "--json",
-        timeout=180,
-    )
+BATCHES, PROMPTS = "1,8,64", "512,2048"
+BESIDE = {  # peer of run: model, batches, prompts
+    "8b": ("llama-3-8b", BATCHES, ""),
+    "8b-fp8": ("llama-3-8b-fp8", BATCHES, ""),
+    "8b-256": ("llama-3-8b", "256", ""),
+    "8b-fp8-256": ("llama-3-8b-fp8", "256", ""),
+    "1b": ("llama-3.2-1b", "1", ""),
+    "smollm2": ("smollm2-135m", "1", ""),
+    "prefill": ("llama-3-8b", "1", PROMPTS),
+}
+
+
+def bench(name, weights, batches, prompts, *more):
+    options = ["--batch", batches, *(["--prefill", prompts] if prompts else []), "--context", "1024", *more]
+    text = cccrt("bench", artifact(name), "--weights", weights, "--device", "cuda", *options, "--json", timeout=180)
     r = json.loads(text)
     print(f"{name}: read ceiling {r['read_ceiling_gb_per_s']:.0f} GB/s", flush=True)
+    return r
+
+
+def bench_rows(name, r):
     for x in r["rows"]:
         decode = x["kind"] == "decode"
         n, ms = (x["batch"], x["step_ms"]) if decode else (x["tokens"], x["ms"])
         floor, bound = (of.get(name, {}).get((x["kind"], n)) for of in (FLOORS, BOUNDS))
         what = f"{name}: decode, batch {n}, context 1024" if decode else f"{name}: prefill of {n}"
         value = (
-            f"{ms:.3f} ms, {100 * x['share']:.0f} % of the read ceiling, enqueued in {x['host_us']:.0f} us"
+            f"{ms:.3f} ms, {100 * x['share']:.0f} % of the read ceiling, enqueued in {x['host_us']:.1f} us"
             if decode
             else f"{ms:.2f} ms, {1e3 * n / ms:.0f} tokens/s"
         )
         if floor:
-            row(f"{what}: floor", f"{floor} ms", value, ms <= floor)
+            promised(r["device"], f"{what}: floor", f"{floor} ms", value, ms <= floor)
         if bound:
-            row(f"{what}: speed of memory", f"{bound[0]} ms, goal {bound[1]}", value, ms <= bound[0])
+            promised(r["device"], f"{what}: speed of memory", f"{bound[0]} ms, goal {bound[1]}", value, ms <= bound[0])
         if not floor and not bound:
             row(what, "none", value, None)
         if decode and n == 1:
             row(f"{name}: host time to enqueue a captured step", "8 us, goal 4", f"{x['host_us']:.1f} us", x["host_us"] <= 8)
         if decode and x["share"] > 1:
             row(what + ", share of the ceiling", "100 %", "a measuring error", False)
-    return r
+
+
+def write(name, content):
+    with open(os.path.join(OUT, name), "w") as f:
+        json.dump(content, f)
 
 
 def speed():
     results = {}
-    for name, weights, batches, prefills in (
-        ("llama-3-8b", None, "1,8,64", "512,2048"),
-        ("llama-3-8b-fp8", "random:1", "1,8,64", "512,2048"),
-        ("smollm2-135m", "random:1", "1,8,64", "512"),
-        ("llama-3.2-1b", "random:1", "1,8,64", "512,2048"),
+    for name, prompts in (
+        ("llama-3-8b", PROMPTS),
+        ("llama-3-8b-fp8", PROMPTS),
+        ("smollm2-135m", "512"),
+        ("llama-3.2-1b", PROMPTS),
     ):
         try:
-            results[name] = speed_of(name, weights or prepared(), batches, prefills)
+            weights = prepared() if name == "llama-3-8b" else "random:1"
+            results[name] = bench(name, weights, BATCHES, prompts, "--kernels")
+            bench_rows(name, results[name])
         except Exception as e:
             row(f"{name}: bench", "runs", str(e)[:200], False)
-        with open(os.path.join(OUT, "bench.json"), "w") as f:
-            json.dump(results, f)
+        write("bench.json", results)
+
+
+# ---- attention alone
+ATTENTION = {  # heads are 32 / 8 of 128, the cache bf16, where the name does not say else: at most (us) or at least (GB/s), goal
+    "decode_16_32_8_128 1 x 1024": ("us", 5.0, 4.2),
+    "decode_16_32_8_128 1 x 131072": ("GB/s", 2950, 3050),
+    "decode_16_32_8_128 64 x 1024": ("GB/s", 2850, 2950),
+    "decode_16_32_8_128 64 x 4096": ("GB/s", 3000, 3060),
+    "decode_16_32_8_128 64 of 1..8192": ("GB/s", 2950, 3040),
+    "fp8_decode_16_32_8_128 64 x 4096": ("GB/s", 2900, 3000),
+    "decode_16_32_2_128 1 x 131072": ("GB/s", 2700, None),
+}
+
+
+def parse_attention(lines):
+    """attn_check's lines to {"device", "rows": {name: {"us", "rate", "unit", "share", "plain_us"}}}, all with programmatic edges. The form is the
+    planned one; plain_us: of that without clusters, if it is another. share: of the read ceiling in percent, of decoding."""
+    found, plain = {"device": "", "rows": {}}, {}
+    for line in lines:
+        if m := re.match(r"(.+), compute capability", line):
+            found["device"] = m[1]
+        m = re.match(r"(\S+) (.*?)(, planned)? +full edges.*programmatic edges +([\d.]+) us +(\d+) (\S+)(?: \( *(\d+) %\))?", line)
+        if not m:
+            continue
+        name = re.sub(r"_c\dw\d$", "", m[1]) + " " + m[2]
+        if m[3]:
+            figures = {"us": float(m[4]), "rate": int(m[5]), "unit": m[6], "share": m[7] and int(m[7])}
+            found["rows"][name] = {**figures, "plain_us": plain.get(name)}
+        else:
+            plain[name] = float(m[4])
+    return found
+
+
+def attention():
+    folder = os.path.join(ROOT, "attn")
+    r = subprocess.run([os.path.join(folder, "attn_check"), folder, "promises"], capture_output=True, text=True, timeout=60)
+    print(r.stdout, end="", flush=True)
+    found = parse_attention(r.stdout.splitlines())
+    write("attention.json", found)
+    if r.returncode:
+        raise RuntimeError(f"attn_check: exit status {r.returncode}: {(r.stdout + r.stderr).splitlines()[-1]}")
+    for name, (unit, bound, goal) in ATTENTION.items():
+        x = found["rows"].get(name)
+        if not x:
+            row(f"attention alone, {name}", "measured", "not in what attn_check printed", False)
+            continue
+        ours = x["us"] if unit == "us" else x["rate"]
+        value = f"{x['us']:.2f} us, {x['rate']} GB/s, {x['share']} % of the read ceiling"
+        value += f"; without clusters {x['plain_us']:.2f} us" if x["plain_us"] else ""
+        ok, text = ours <= bound if unit == "us" else ours >= bound, f"{bound} {unit}" + (f", goal {goal}" if goal else "")
+        promised(found["device"], f"attention alone, {name}", text, value, ok)
+
+
+# ---- for run, beside its peers
+def beside(peers):
+    """Without rows, but for what does not run: run shows the figures."""
+    path, results = os.path.join(OUT, "bench.json"), {}
+    if os.path.exists(path):
+        with open(path) as f:
+            results = json.load(f)
+    for name, batches, prompts in (BESIDE[p] for p in peers if p in BESIDE):
+        there = {(x["kind"], x.get("batch") or x["tokens"]) for x in results.get(name, {}).get("rows", [])}
+        wanted = {("decode", int(n)) for n in batches.split(",")} | {("prefill", int(n)) for n in prompts.split(",") if n}
+        if wanted <= there:
+            continue
+        try:
+            r = bench(name, "random:1", batches, prompts)
+            results.setdefault(name, {**r, "rows": []})["rows"] += r["rows"]
+        except Exception as e:
+            row(f"{name}: bench", "runs", str(e)[:200], False)
+        write("bench.json", results)
+    if "attention" in peers and not os.path.exists(os.path.join(OUT, "attention.json")):
+        attention()
 
 
 def main():
-    sections = [start, attach, graphs, memory, speed]
-    wanted = sys.argv[3:] or [s.__name__ for s in sections]
-    for s in sections:
-        if s.__name__ not in wanted:
-            continue
+    sections = {f.__name__: f for f in (start, attach, graphs, memory, speed, attention)}
+    wanted = sys.argv[3:]
+    if wanted[:1] == ["beside"]:
+        sections, wanted = {"beside": lambda: beside(sys.argv[4:])}, []
+    for name in wanted or sections:
         begin = time.perf_counter()
         try:
-            s()
+            sections[name]()
         except Exception as e:  # a section that fails is a row, the others still run
-            row(f"figures: {s.__name__}", "runs", f"{type(e).__name__}: {e}"[:240], False)
-        print(f"{s.__name__}: {time.perf_counter() - begin:.1f} s", flush=True)
+            row(f"figures: {name}", "runs", f"{type(e).__name__}: {e}"[:240], False)
+        print(f"{name}: {time.perf_counter() - begin:.1f} s", flush=True)
 
 
 main()
