@@ -30,7 +30,8 @@ typedef struct {
     i32 head0, heads, rows;      /* rows = heads * n, row r: head r / n, token r % n */
     i32 ld;                      /* of q and out: D, with one token rounded up to 16 */
     float *q, *out, *score, *kv; /* [ROWS][ld], [ROWS][ld], [ROWS][COLS], [D][COLS] for K, [COLS][D] for V */
-    const char *k_page[COLS / KV_PAGE], *v_page[COLS / KV_PAGE]; /* 16-token pages of the rows in hand */
+    const char **k_page, **v_page; /* 16-token pages of the rows in hand, .. */
+    const char *page[2][2][COLS / KV_PAGE]; /* .. which are one of these; the other is of the rows that come next */
     float most[ROWS];
     VF sum[ROWS];
 } tile_t;
@@ -38,8 +39,8 @@ typedef struct {
 /* ---- the cache ----------------------------------------------------------------------------------------- */
 /* bytes between tokens of a page */
 INLINE i64 page_step(const tile_t *m) { return ccc_LAYOUT == KV_CCC ? KV_ROW_B : m->a->token_stride; }
-/* where the pages of cache rows j0 .. j0+n lie */
-INLINE void find_pages(tile_t *m, i32 j0, i32 n)
+/* where the pages of cache rows j0 .. j0+n lie: of K, of V */
+INLINE void find_pages(tile_t *m, const char *page[2][COLS / KV_PAGE], i32 j0, i32 n)
 {
     const attention_args *a = m->a;
     kv_strides s = {a->block_stride, a->token_stride, a->head_stride};
@@ -49,19 +50,19 @@ INLINE void find_pages(tile_t *m, i32 j0, i32 n)
             status_set(a->status, STATUS_BAD_BLOCK, (u32)m->seq, (u32)b);
             b = imax(0, imin(b, a->kv_blocks - 1));
         }
-        m->k_page[p] = a->k_cache + kv_row(s, b, j % ccc_BLOCK, m->kv_head, 0);
-        m->v_page[p] = a->v_cache + kv_row(s, b, j % ccc_BLOCK, m->kv_head, 1);
+        page[0][p] = a->k_cache + kv_row(s, b, j % ccc_BLOCK, m->kv_head, 0);
+        page[1][p] = a->v_cache + kv_row(s, b, j % ccc_BLOCK, m->kv_head, 1);
     }
 }
-/* Asks for the pages of cache rows j0 .. j0+n: of a page the processor's own prefetch sees too little to run ahead */
-INLINE void fetch_pages(tile_t *m, i32 j0, i32 n)
+/* the same, and asks for them: of a page the processor's own prefetch sees too little to run ahead */
+INLINE void fetch_pages(tile_t *m, const char *page[2][COLS / KV_PAGE], i32 j0, i32 n)
 {
     const i64 step = page_step(m);
-    find_pages(m, j0, n);
+    find_pages(m, page, j0, n);
     ROLLED for (i32 j = 0; j < n; j++)
         for (i32 at = 0; at < KV_ROW_B; at += 64) {
-            __builtin_prefetch(m->k_page[j / KV_PAGE] + j % KV_PAGE * step + at, 0, 2);
-            __builtin_prefetch(m->v_page[j / KV_PAGE] + j % KV_PAGE * step + at, 0, 2);
+            __builtin_prefetch(page[0][j / KV_PAGE] + j % KV_PAGE * step + at, 0, 2);
+            __builtin_prefetch(page[1][j / KV_PAGE] + j % KV_PAGE * step + at, 0, 2);
         }
 }
 /* elements 8p .. 8p+15 of row j of a page, as pairs of bf16; zeros beyond the head. e4m3 (p is even then, and nothing is beyond) becomes
@@ -321,12 +322,13 @@ INLINE void end(const tile_t *m, i32 one)
 INLINE void attend(tile_t *m, i32 one)
 {
     m->ld = one ? (ccc_D + 15) / 16 * 16 : ccc_D;
-    fetch_pages(m, 0, imin(COLS, m->visible));
+    fetch_pages(m, m->page[0], 0, imin(COLS, m->visible));
     begin(m, one);
     ROLLED for (i32 j0 = 0; j0 < m->visible; j0 += COLS) {
-        i32 n = imin(COLS, m->visible - j0);
-        if (m->visible - j0 > COLS) fetch_pages(m, j0 + COLS, imin(COLS, m->visible - j0 - COLS));
-        find_pages(m, j0, n);
+        i32 n = imin(COLS, m->visible - j0), turn = j0 / COLS % 2;
+        if (m->visible - j0 > COLS) fetch_pages(m, m->page[!turn], j0 + COLS, imin(COLS, m->visible - j0 - COLS));
+        m->k_page = m->page[turn][0];
+        m->v_page = m->page[turn][1];
         all_scores(m, n, one);
         ROLLED for (i32 r = 0; r < m->rows; r++) softmax(m, r, j0, n);
         all_sums(m, n, one);
