@@ -217,7 +217,8 @@ static ccc_status prepare_programs(cccrt_session *s, ccc_err *err)
     s->tmap = calloc(t->n_programs + 1, sizeof *s->tmap);
     s->graph = calloc(s->file->n_sizes + 1, sizeof *s->graph);
     s->advancing = calloc(s->file->n_sizes + 1, sizeof *s->advancing);
-    if (!s->tmap || !s->graph || !s->advancing) return ccc_fail(err, CCC_E_NOMEM, "out of memory for a session");
+    if (!s->tmap || !s->graph || !s->advancing)
+        return ccc_fail(err, CCC_E_NOMEM, "out of memory for a session");
     for (uint32_t i = 0; i < t->n_programs; i++) {
         const ccart_program *p = &t->program[i];
         bool decode = p->mode == CCART_MODE_DECODE || p->mode == CCART_MODE_MIXED;

@@ -137,7 +137,8 @@ ccc_status rt_session_resolve(cccrt_session *s, rt_list *l, const ccart_program 
     return rt_resolve(l, &s->scope, p, s->tmap[p - s->target->program], err);
 }
 
-static ccc_status advance_program(const ccart_program **out, const cccrt_session *s, int64_t n_seqs, ccc_err *err)
+static ccc_status advance_program(const ccart_program **out, const cccrt_session *s, int64_t n_seqs,
+                                  ccc_err *err)
 {
     *out = rt_program_for(s, CCART_MODE_ADVANCE, n_seqs);
     return *out ? CCC_OK
@@ -252,12 +253,14 @@ static ccc_status advance(cccrt_session *s, int64_t n_seqs, void *stream, ccc_er
     return run_list(s, stream, err);
 }
 
-static ccc_status check_advance(const cccrt_session *s, const cccrt_step_args *a, const rt_counts *n, ccc_err *err)
+static ccc_status check_advance(const cccrt_session *s, const cccrt_step_args *a, const rt_counts *n,
+                                ccc_err *err)
 {
     const ccart_program *p;
     if (!a->advance) return CCC_OK;
     if (n->T != n->S || !n->S)
-        return ccc_fail(err, CCC_E_ARG, "advance with %lld tokens of %lld sequences; it is for steps of one token each",
+        return ccc_fail(err, CCC_E_ARG,
+                        "advance with %lld tokens of %lld sequences; it is for steps of one token each",
                         (long long)n->T, (long long)n->S);
     return advance_program(&p, s, n->S, err);
 }

@@ -63,9 +63,9 @@ static ccc_status time_once(double *ms, clock_pair *c, const rt_list *l, void *g
 /* ---- nodes
  * The same kernel over other weights of the same size, layer after layer, is timed as one chain, so that what
  * it reads comes from memory and not from the last step's cache. Where all of it together could still stay in
- * a cache, something else is read before each run. On a host, which runs one launch after the other, the clock
- * starts behind that. On a GPU both are one graph, so that the kernels do not wait for the host: what the reading
- * takes alone is taken off, and what is left counts only if it is more than that varies. */
+ * a cache, something else is read before each run. On a host, which runs one launch after the other, the
+ * clock starts behind that. On a GPU both are one graph, so that the kernels do not wait for the host: what the
+ * reading takes alone is taken off, and what is left counts only if it is more than that varies. */
 typedef struct {
     clock_pair c;
     int repeats;
@@ -149,7 +149,8 @@ static ccc_status node_bytes(rt_node_bytes *out, const cccrt_session *s, const c
     const ccart_traffic *f = &p->traffic[number];
     out->kv = f->kv_B;
     if (!ccart_expr_eval(&p->expr[f->memory_expr], s->scope.var, &out->memory) ||
-        !ccart_expr_eval(&p->expr[f->local_expr], s->scope.var, &out->local) || out->memory < 0 || out->local < 0)
+        !ccart_expr_eval(&p->expr[f->local_expr], s->scope.var, &out->local) || out->memory < 0 ||
+        out->local < 0)
         return ccc_fail(err, CCC_E_CORRUPT, "target %s: the traffic of node %u overflows for this step",
                         s->target->name, number);
     return CCC_OK;
@@ -159,7 +160,8 @@ static bool same_work(const node_timer *t, uint32_t i, uint32_t k)
 {
     const rt_launch *a = &t->c.s->list.launch[i], *b = &t->c.s->list.launch[k];
     return a->kind == b->kind && a->kernel == b->kernel && a->size_B == b->size_B &&
-           memcmp(a->grid, b->grid, sizeof a->grid) == 0 && memcmp(&t->bytes[i], &t->bytes[k], sizeof *t->bytes) == 0;
+           memcmp(a->grid, b->grid, sizeof a->grid) == 0 &&
+           memcmp(&t->bytes[i], &t->bytes[k], sizeof *t->bytes) == 0;
 }
 
 /* Milliseconds of launch `first` and of each that does the same work; 0 if it is too short to be told. */
@@ -271,7 +273,9 @@ ccc_status cccrt_step_traffic(cccrt_session *s, const cccrt_step_args *args, ccc
     CCC_TRY(rt_args(&a, sizeof a, args, "cccrt_step_args", err));
     size_t row_B = cap ? rows->size_B : sizeof *rows;
     if (row_B < sizeof row_B || row_B > 4096 || row_B % sizeof row_B)
-        return ccc_fail(err, CCC_E_ARG, "cccrt_node_traffic: size_B is %zu; set that of the first row to the size of the struct", row_B);
+        return ccc_fail(err, CCC_E_ARG,
+                        "cccrt_node_traffic: size_B is %zu; set that of the first row to the size of the struct",
+                        row_B);
     CCC_TRY(rt_enter(s->device, err));
     ccc_status status = list_nodes(s, &p, &counts, &a, err);
     rt_leave(s->device);
@@ -311,7 +315,8 @@ static ccc_status time_picked(clock_pair *c, const rt_list *l, int n_steps, doub
     ccc_status status = time_once(step_ms, c, l, graph, err);
     if (status == CCC_OK) status = b->event_record(c->s->device, c->from, c->stream, err);
     for (int i = 0; i < n_steps && status == CCC_OK; i++)
-        status = graph ? b->graph_launch(c->s->device, graph, c->stream, err) : b->run(c->s->code, l, c->stream, err);
+        status = graph ? b->graph_launch(c->s->device, graph, c->stream, err)
+                       : b->run(c->s->code, l, c->stream, err);
     if (status == CCC_OK) status = b->event_record(c->s->device, c->to, c->stream, err);
     if (status == CCC_OK) status = b->event_wait(c->s->device, c->to, err);
     if (status == CCC_OK) status = b->event_ms(c->s->device, step_ms, c->from, c->to, err);
@@ -320,8 +325,8 @@ static ccc_status time_picked(clock_pair *c, const rt_list *l, int n_steps, doub
     return status;
 }
 
-static ccc_status time_subset(clock_pair *c, const cccrt_step_args *a, const uint8_t *run, uint32_t n, int n_steps,
-                              double *step_ms, ccc_err *err)
+static ccc_status time_subset(clock_pair *c, const cccrt_step_args *a, const uint8_t *run, uint32_t n,
+                              int n_steps, double *step_ms, ccc_err *err)
 {
     cccrt_session *s = c->s;
     const ccart_program *p;
@@ -353,12 +358,17 @@ ccc_status cccrt_time_subset(cccrt_session *s, const cccrt_step_args *args, cons
 }
 
 /* ---- a chain of steps */
-static ccc_status time_chain(clock_pair *c, int64_t n_seqs, int n_steps, double *step_ms, double *enqueue_ms, ccc_err *err)
+static ccc_status time_chain(clock_pair *c, int64_t n_seqs, int n_steps, double *step_ms, double *enqueue_ms,
+                             ccc_err *err)
 {
     cccrt_session *s = c->s;
     const rt_backend *b = s->device->backend;
-    cccrt_step_args a = {
-        .size_B = sizeof a, .n_tokens = n_seqs, .n_seqs = n_seqs, .n_logits = n_seqs, .max_query_len = 1, .advance = 1};
+    cccrt_step_args a = {.size_B = sizeof a,
+                         .n_tokens = n_seqs,
+                         .n_seqs = n_seqs,
+                         .n_logits = n_seqs,
+                         .max_query_len = 1,
+                         .advance = 1};
     CCC_TRY(cccrt_step(s, &a, c->stream, err)); /* builds the graph */
     CCC_TRY(b->stream_synchronize(s->device, c->stream, err));
     CCC_TRY(b->event_record(s->device, c->from, c->stream, err));

@@ -1,10 +1,12 @@
-/* A stand-in for libcuda.so.1: the entry points of runtime/cuda_api.h on host memory. It checks what the real driver would refuse, and more:
- * every address must lie inside a live allocation. Kernels are not run. For tests alone; told what to do by the environment:
- *   FAKE_CUDA_LOG=FILE     each call becomes a line, with addresses as allocation number + offset, so that logs can be compared
+/* A stand-in for libcuda.so.1: the entry points of runtime/cuda_api.h on host memory. It checks what the real
+ * driver would refuse, and more: every address must lie inside a live allocation. Kernels are not run. For
+ * tests alone; told what to do by the environment:
+ *   FAKE_CUDA_LOG=FILE     each call becomes a line, with addresses as allocation number + offset, so that
+ *                          logs can be compared
  *   FAKE_CUDA_FAIL=N[:R]   the N-th call (from 1) that can fail does, with result R (2: out of memory)
  *   FAKE_CUDA_SLOW=N       of each graph every N-th launch takes 50 ms
  *   FAKE_CUDA_CAPTURING    not 0: every stream is being captured
- *   FAKE_CUDA_CC, FAKE_CUDA_SM, FAKE_CUDA_CONTEXT_SM, FAKE_CUDA_DRIVER, FAKE_CUDA_MEMORY   the device that it plays
+ *   FAKE_CUDA_CC, _SM, _CONTEXT_SM, _DRIVER, _MEMORY   the device that it plays
  * Files: fake_cuda.c (contexts, memory, streams, events), fake_graph.c (modules, launches, graphs). */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H

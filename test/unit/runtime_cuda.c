@@ -181,7 +181,8 @@ Test(cuda, a_step_that_advances_is_one_graph)
     all x = make_all(CCCRT_GRAPHS_ON_DEMAND);
     cccrt_timings t = {.size_B = sizeof t};
     OK(decode(x.s, 4, &err));
-    cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 4, .n_seqs = 4, .n_logits = 4, .max_query_len = 1, .advance = 1};
+    cccrt_step_args g = {
+        .size_B = sizeof g, .n_tokens = 4, .n_seqs = 4, .n_logits = 4, .max_query_len = 1, .advance = 1};
     for (int i = 0; i < 3; i++) OK(cccrt_step(x.s, &g, NULL, &err));
     cccrt_session_timings(x.s, &t);
     cr_assert(t.n_graphs == 2 && t.n_graph_nodes == 5 + 6, "the program and what advances behind it");
@@ -352,7 +353,7 @@ Test(cuda, measuring)
     setenv("FAKE_CUDA_SLOW", "10", 1); /* one launch of ten: that is in the mean, not in the median */
     OK(cccrt_time_chain(x.s, 2, 10, &ms, &us, &err));
     cr_assert(ms > 4.9 && us > 0 && us < 4.9e3, "%g ms a step, enqueued in %g us", ms, us);
-    setenv("FAKE_CUDA_SLOW", "3", 1); /* reading in front of the node with a cache varies by more than that takes */
+    setenv("FAKE_CUDA_SLOW", "3", 1); /* the reading in front of node 1 varies by more than that takes */
     OK(cccrt_time_nodes(x.s, &g, 3, t, 3, &n, &err));
     cr_assert(t[0].ms > 0 && t[1].ms == 0, "%g and %g ms", t[0].ms, t[1].ms);
     unsetenv("FAKE_CUDA_SLOW");

@@ -30,8 +30,8 @@ typedef struct {
     i32 head0, heads, rows;      /* rows = heads * n, row r: head r / n, token r % n */
     i32 ld;                      /* of q and out: D, with one token rounded up to 16 */
     float *q, *out, *score, *kv; /* [ROWS][ld], [ROWS][ld], [ROWS][COLS], [D][COLS] for K, [COLS][D] for V */
-    const char **k_page, **v_page; /* 16-token pages of the rows in hand, .. */
-    const char *page[2][2][COLS / KV_PAGE]; /* .. which are one of these; the other is of the rows that come next */
+    const char **k_page, **v_page; /* 16-token pages of the rows in hand */
+    const char *page[2][2][COLS / KV_PAGE]; /* of K and V: of those in hand, and of those asked for ahead */
     float most[ROWS];
     VF sum[ROWS];
 } tile_t;
@@ -326,7 +326,8 @@ INLINE void attend(tile_t *m, i32 one)
     begin(m, one);
     ROLLED for (i32 j0 = 0; j0 < m->visible; j0 += COLS) {
         i32 n = imin(COLS, m->visible - j0), turn = j0 / COLS % 2;
-        if (m->visible - j0 > COLS) fetch_pages(m, m->page[!turn], j0 + COLS, imin(COLS, m->visible - j0 - COLS));
+        if (m->visible - j0 > COLS)
+            fetch_pages(m, m->page[!turn], j0 + COLS, imin(COLS, m->visible - j0 - COLS));
         m->k_page = m->page[turn][0];
         m->v_page = m->page[turn][1];
         all_scores(m, n, one);
