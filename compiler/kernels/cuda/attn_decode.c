@@ -283,22 +283,23 @@ INLINE warp_t warp_begin(const args_t *a, const newest_args *n, const plan_t *P,
     bar_init_fence();
     if (lane() < 2) W.meta[lane()] = d0;
     if (cnt > 0) {
-        i32 seq = W.cur.seq = find(P, a, from, &start, &W.cur.len);
-        token_t token = {0, 0};
-        if (ROPE) token = token_of(n, seq); /* under way with the table */
+        W.cur.seq = find(P, a, from, &start, &W.cur.len);
         W.cur.x = from - start + lane();
         W.cur.np = pages(W.cur.len);
         d0 = describe(&W.cur, a);
         W.desc[lane()] = d0;
-        if (ROPE) W.slot = newest_begin(a, n, seq, token, W.own);
     }
     warp_sync();
     /* pages older than the newest token do not depend on the kernel before: they are on their way before the wait. With ROPE no page does.
-     * Behind them a load takes as long as all that its multiprocessor has asked for, 8 us where rings are full: so position and slot are there by
-     * then, and q of the next row is asked for a row early */
+     * They come first: a load behind them takes as long as all that its multiprocessor has asked for, 8 us where rings are full. So what the
+     * next row needs is asked for a row early, too */
     i32 mine = lane() < imin(STAGES, cnt), old = ROPE || (d0.z + 1) * PAGE < d0.w;
     u32 dst = W.ring + lane() * STAGE, bar = W.bar + lane() * 8;
     if (mine && old) issue(a, d0, dst, bar, W.policy);
+    if (ROPE && cnt > 0) {
+        i32 seq = shfl_i(d0.y, 0) / ccc_HKV;
+        W.slot = newest_begin(a, n, seq, token_of(n, seq), W.own);
+    }
     grid_wait();
     if (cnt > 0) q_load(&W.next, a, shfl_i(d0.y, 0));
     if (mine && !old) issue(a, d0, dst, bar, W.policy);

@@ -63,17 +63,19 @@ INLINE void put_pair(const args_t *a, i32 row, i32 e, float x, float y, float l)
     float f = inverse(a, l);
     put2(a, row, e, (vf2){x * f, y * f});
 }
-/* elements e and e+1 of a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, to partial result p, or to address
- * `to` of the cluster and its barrier. A warp has at most one slot of a row; no branches, so that all loads are in flight together */
-INLINE void merge_warps(const args_t *a, i32 row, i32 e, u32 grp, float GLOBAL *p, u32 to, u32 bar)
+/* `wide` (2, 4) elements from e on of a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, to partial result p, or to
+ * address `to` of the cluster and its barrier. A warp has at most one slot of a row; no branches, so that all loads are in flight together */
+INLINE void merge_warps(const args_t *a, i32 row, i32 e, i32 wide, u32 grp, float GLOBAL *p, u32 to, u32 bar)
 {
     i32 r = e / ccc_D;
-    vf2 ml[NW_MOST], o[NW_MOST];
-    float M = -1e30f, L = 0, x = 0, y = 0;
+    vf2 ml[NW_MOST];
+    vf4 o[NW_MOST], x = 0;
+    float M = -1e30f, L = 0;
     UNROLL for (i32 i = 0; i < NW; i++) {
-        i32 at = grp >> (2 * i) & 2 ? i * STAGES * STAGE : O_SLOT + i * SLOT;
-        ml[i] = *(const vf2 SHARED *)(smem + at + G * ccc_D * 4 + r * 8);
-        o[i] = *(const vf2 SHARED *)(smem + at + e * 4);
+        const char SHARED *s = smem + (grp >> (2 * i) & 2 ? i * STAGES * STAGE : O_SLOT + i * SLOT);
+        ml[i] = *(const vf2 SHARED *)(s + G * ccc_D * 4 + r * 8);
+        if (wide == 4) o[i] = *(const vf4 SHARED *)(s + e * 4);
+        else o[i].xy = *(const vf2 SHARED *)(s + e * 4);
     }
     UNROLL for (i32 i = 0; i < NW; i++) {
         if (!(grp >> (2 * i) & 3)) { ml[i] = (vf2){-1e30f, 0}; o[i] = 0; }
@@ -81,18 +83,17 @@ INLINE void merge_warps(const args_t *a, i32 row, i32 e, u32 grp, float GLOBAL *
     }
     UNROLL for (i32 i = 0; i < NW; i++) {
         float u = ex2(ml[i].x - M);
-        x = fma_(o[i].x, u, x);
-        y = fma_(o[i].y, u, y);
+        UNROLL for (i32 k = 0; k < wide; k++) x[k] = fma_(o[i][k], u, x[k]);
         L = fma_(ml[i].y, u, L);
     }
-    if (to) {
-        st_async_f2(to + e * 4, x, y, bar);
-        if (e % ccc_D == 0) st_async_f2(to + (G * ccc_D + r * 2) * 4, M, L, bar);
-    } else if (!p) put_pair(a, row, e, x, y, L);
-    else {
-        *(vf2 GLOBAL *)(p + e) = (vf2){x, y};
-        if (e % ccc_D == 0) *(vf2 GLOBAL *)(p + G * ccc_D + r * 2) = (vf2){M, L};
+    UNROLL for (i32 k = 0; k < wide; k += 2) {
+        if (to) st_async_f2(to + (e + k) * 4, x[k], x[k + 1], bar);
+        else if (p) *(vf2 GLOBAL *)(p + e + k) = (vf2){x[k], x[k + 1]};
+        else put_pair(a, row, e + k, x[k], x[k + 1], L);
     }
+    if (e % ccc_D) return;
+    if (to) st_async_f2(to + (G * ccc_D + r * 2) * 4, M, L, bar);
+    else if (p) *(vf2 GLOBAL *)(p + G * ccc_D + r * 2) = (vf2){M, L};
 }
 /* Slots are ordered 2w, 2w+1. A row is known by its first one. Bits: slots in use, rows that cross the edges of the block's positions, and the others */
 typedef struct { u32 valid, open, inner; } slots_t;
@@ -104,16 +105,16 @@ INLINE slots_t slots_of(i32 from, i32 to)
     i32 prev = shfl_i(m.x, below ? 31 - __builtin_clz(below) : lane()), first = m.x >= 0 && (!below || prev != m.x), crosses = m.y < from || m.y + m.z > to;
     return (slots_t){valid, ballot(first && crosses), ballot(first && !crosses)};
 }
-/* the rows of `some`: open ones become partial results, the others the output */
+/* the rows of `some`, together: open ones become partial results, the others the output */
 INLINE void merge_rows(const args_t *a, slots_t s, u32 some, i32 open, i32 from)
 {
-    while (some) {
-        i32 p0 = __builtin_ctz(some);
-        some &= some - 1;
+    NO_UNROLL for (i32 i = tid(); i < __builtin_popcount(some) * (G * ccc_D / 4); i += NT) {
+        u32 rows = some;
+        for (i32 k = i / (G * ccc_D / 4); k > 0; k--) rows &= rows - 1;
+        i32 p0 = __builtin_ctz(rows);
         u32 above = (s.open | s.inner) & (-2u << p0), grp = s.valid & (-1u << p0) & (above ? (1u << __builtin_ctz(above)) - 1 : -1u);
         vi4 m = ((const vi4 SHARED *)(smem + O_META))[p0];
-        float GLOBAL *p = open ? a->part + (i64)(cta() * 2 + (m.y >= from)) * PSTRIDE : 0;
-        NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += 2 * NT) merge_warps(a, m.x, e, grp, p, 0, 0);
+        merge_warps(a, m.x, i % (G * ccc_D / 4) * 4, 4, grp, open ? a->part + (i64)(cta() * 2 + (m.y >= from)) * PSTRIDE : 0, 0, 0);
     }
 }
 /* of the open rows: that which begins before the block, then that which begins in it */
@@ -129,28 +130,28 @@ INLINE open_t open_rows(const plan_t *P, u32 open, i32 from)
     }
     return o;
 }
-/* a row from the partial results of blocks f..l, in that order; the loads of 9 blocks are one round trip */
-INLINE void merge_grid(const args_t *a, i32 row, i32 f, i32 l)
+/* a row from the partial results of blocks f..l, in that order; the loads of `most` blocks are one round trip */
+INLINE void merge_grid(const args_t *a, i32 row, i32 f, i32 l, i32 most)
 {
-    for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
+    NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
         i32 r = e / ccc_D;
         float M = -1e30f, L = 0, x = 0, y = 0;
-        for (i32 c = f; c <= l; c += 9) {
+        NO_UNROLL for (i32 c = f; c <= l; c += most) {
             vf2 o[9], ml[9];
             float nm = M;
-            UNROLL for (i32 k = 0; k < 9; k++) {
+            UNROLL for (i32 k = 0; k < 9 && k < most; k++) {
                 i32 i = imin(c + k, l);
                 const float GLOBAL *p = a->part + (i64)(i * 2 + (i == f)) * PSTRIDE;
                 o[k] = ld_relaxed_f2(p + e);
                 ml[k] = ld_relaxed_f2(p + G * ccc_D + r * 2);
             }
-            UNROLL for (i32 k = 0; k < 9; k++) nm = fmax2(nm, ml[k].x);
+            UNROLL for (i32 k = 0; k < 9 && k < most; k++) nm = fmax2(nm, ml[k].x);
             float w = ex2(M - nm);
             x *= w;
             y *= w;
             L *= w;
             M = nm;
-            UNROLL for (i32 k = 0; k < 9; k++) {
+            UNROLL for (i32 k = 0; k < 9 && k < most; k++) {
                 w = c + k > l ? 0 : ex2(ml[k].x - M);
                 x = fma_(o[k].x, w, x);
                 y = fma_(o[k].y, w, y);
@@ -179,7 +180,7 @@ INLINE void merge_cluster(const args_t *a, share_t h)
     cluster_wait();
     if (rank == 0 && tid() == 0) bar_expect(bar, (u32)(h.blocks * PSTRIDE) * 4);
     u32 to = map_shared(saddr(smem) + O_SENT + rank * PSTRIDE * 4, 0), there = map_shared(bar, 0);
-    NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += 2 * NT) merge_warps(a, h.row, e, grp, 0, to, there);
+    NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += 2 * NT) merge_warps(a, h.row, e, 2, grp, 0, to, there); /* pairs: sent by 8 consecutive bytes a lane */
     if (rank) return;
     while (!bar_try(bar, 0)) {}
     for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
@@ -223,6 +224,10 @@ INLINE void merge_line(const args_t *a, const plan_t *P, share_t h)
     merge_rows(a, s, s.inner, 0, h.from); /* while the counter is on its way */
     if (!s.open) return;
     cta_sync();
-    NO_UNROLL for (i32 k = 0; k < 2; k++)
-        if (last[k]) merge_grid(a, k ? o.row[1] : o.row[0], k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0]);
+    NO_UNROLL for (i32 k = 0; k < 2; k++) {
+        i32 row = k ? o.row[1] : o.row[0], f = k ? o.first[1] : o.first[0], l = k ? o.last[1] : o.last[0];
+        if (!last[k]) continue;
+        if (l - f < 2) merge_grid(a, row, f, l, 2);
+        else merge_grid(a, row, f, l, 9);
+    }
 }
