@@ -3,6 +3,7 @@
  * that. A row ((sequence, KV head)) that lies inside a warp goes straight to the output; one that crosses warps is merged in shared
  * memory; one that crosses blocks through `part`, by the last block to arrive, in the order of the blocks. So scratch depends on the
  * grid alone, and the same lengths give the same bits. An empty sequence is one masked page: somebody must write its zeros.
+ * Where all rows are about as long and there are so many that blocks can have whole ones, they do.
  * Where rows are few, the way through memory is a third of the time. Then (CLUSTER > 1) a row has a cluster of blocks, equal parts of its
  * pages each, and they send their results to the first one's shared memory. So few blocks read slower than all: rows that are long for
  * their number go back to the line.
@@ -47,7 +48,7 @@ enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = C
 #define NE (NV * 8)                     /* elements of them */
 
 typedef attention_args args_t;
-typedef struct { i32 W, per, len, v, inc; } plan_t;                     /* W positions, per of them a block; of this lane's sequence: length, positions, running sum */
+typedef struct { i32 W, per, most, len, v, inc; } plan_t;               /* W positions, per of them a block; pages of the longest row; of this lane's sequence: length, positions, running sum */
 typedef struct { i32 seq, x, np, len; } cursor_t;                       /* x: position behind the start of sequence seq, which has np pages a head */
 typedef struct { float o[2][8][4], m[2][2], l[2][2]; } acc_t;
 typedef struct { vu4 r[2][4]; } q_t;
@@ -75,13 +76,17 @@ INLINE i32 positions(const args_t *a, i32 s, i32 len) { return s < a->S ? pages(
 INLINE plan_t plan(const args_t *a)
 {
     plan_t p;
-    i32 more = 0;
-    p.len = len_of(a, lane());
+    i32 more = 0, longest = p.len = len_of(a, lane());
     p.v = positions(a, lane(), p.len);
-    for (i32 s = lane() + 32; s < a->S; s += 32) more += positions(a, s, len_of(a, s));
+    for (i32 s = lane() + 32; s < a->S; s += 32) {
+        i32 len = len_of(a, s);
+        more += positions(a, s, len);
+        longest = imax(longest, len);
+    }
     p.inc = scan(p.v);
     p.W = shfl_i(p.inc, 31);
     if (a->S > 32) p.W += redux_add(more);
+    p.most = pages(redux_max(longest));
     p.per = imax((i32)((u32)(p.W + ncta() - 1) / (u32)ncta()), CCC_DECODE_LEAST);
     return p;
 }
@@ -104,13 +109,34 @@ INLINE i32 find(const plan_t *p, const args_t *a, i32 pos, i32 *start, i32 *len)
         inc = scan(v);
     }
 }
+/* where a row starts; behind the last one: where the line ends */
+INLINE i32 row_start(const plan_t *P, const args_t *a, i32 row)
+{
+    i32 base = 0, s0 = 0, seq = row / ccc_HKV, l = P->len, v = P->v, inc = P->inc;
+    for (; seq >= s0 + 32; s0 += 32) {
+        base += shfl_i(inc, 31);
+        l = len_of(a, s0 + 32 + lane());
+        v = positions(a, s0 + 32 + lane(), l);
+        inc = scan(v);
+    }
+    return base + shfl_i(inc - v, seq - s0) + row % ccc_HKV * pages(shfl_i(l, seq - s0));
+}
 typedef struct { i32 from, to, row, blocks; } share_t; /* positions of this block; blocks that share row, 0: the line is cut regardless of rows */
+/* Rows that are as good as equally long are dealt whole where that is nearly as even as cutting them: nothing is merged through memory then */
+INLINE i32 deal_rows(const plan_t *P, i32 rows, i32 each) { return P->most * rows - P->W <= P->W / 64 && each * ncta() * 16 <= rows * 17; }
 INLINE share_t share_of(const args_t *a, const plan_t *P)
 {
     i32 rows = a->S * ccc_HKV, from = imin(cta() * P->per, P->W);
     share_t h = {from, imin(from + P->per, P->W), 0, 0};
-    if (ccc_CLUSTER == 1 || rows * ccc_CLUSTER > ncta()) return h;
-    if (rows * ccc_CLUSTER * 2 < ncta() && pages(redux_max(P->len)) > rows * CCC_DECODE_ROW_PAGES) return h; /* long for their number */
+    if (ccc_CLUSTER == 1 || rows * ccc_CLUSTER > ncta()) {
+        i32 each = (rows + ncta() - 1) / ncta();
+        if (deal_rows(P, rows, each)) {
+            h.from = row_start(P, a, imin(cta() * each, rows));
+            h.to = row_start(P, a, imin((cta() + 1) * each, rows));
+        }
+        return h;
+    }
+    if (rows * ccc_CLUSTER * 2 < ncta() && P->most > rows * CCC_DECODE_ROW_PAGES) return h; /* long for their number */
     h.row = cta() / ccc_CLUSTER;
     i32 seq = imin(h.row, rows - 1) / ccc_HKV, np = pages(shfl_i(P->len, seq)), start = shfl_i(P->inc - P->v, seq) + h.row % ccc_HKV * np;
     i32 per = imax((np + ccc_CLUSTER - 1) / ccc_CLUSTER, CCC_DECODE_LEAST), rank = cta() % ccc_CLUSTER;
