@@ -252,11 +252,13 @@ static void check_decode(const char *name, kernel_t k, model_t m)
     static const int edge[] = {0, 1, 15, 16, 17, 0, 33, 1000, 1, 16}, big[] = {9000, 3, 7, 0, 900};
     int one[] = {1}, zero[] = {0}, b1[] = {1024}, l20[] = {20000}, mix[64], w[333], even[333], shared = decode_shared(k, m);
     int n_even = 2 * n_sm / m.hkv < 333 ? 2 * n_sm / m.hkv : 333; /* two rows a block: they are dealt whole */
+    int n_few = (int)decode_grid(k, m, 333) / (m.hkv * k.form.cluster); /* of which each has a cluster */
     for (int i = 0; i < 64; i++) mix[i] = 1 + rnd() % 600;
     for (int i = 0; i < 333; i++) w[i] = rnd() % 41;
     for (int i = 0; i < 333; i++) even[i] = 97 + rnd() % 16;
     struct { const char *name; int S; const int *lens; } set[] = {{"edges", 10, edge}, {"1", 1, one}, {"0", 1, zero}, {"1024", 1, b1},
-        {"20000", 1, l20}, {"9000 and short", 5, big}, {"64 random", 64, mix}, {"333 short", 333, w}, {"even", n_even, even}};
+        {"20000", 1, l20}, {"9000 and short", 5, big}, {"64 random", 64, mix}, {"333 short", 333, w}, {"even", n_even, even},
+        {"few even", n_few > 1 ? n_few : 1, even}};
     func_shared(k, shared);
     for (size_t i = 0; i < sizeof set / sizeof *set; i++) {
         attn_case x;

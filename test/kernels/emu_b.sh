@@ -58,10 +58,12 @@ decode 32 9 3 64
 decode 64 16 1 128
 decode 16 12 1 64
 decode 16 4 2 128 8 8
+decode 16 4 2 128 2 8
 decode 16 12 1 64 8 4
 decode 16 4 2 128 8 4
 fused 16 4 2 128
 fused 16 4 2 128 8 8
+fused 16 4 2 128 2 8
 fused 16 4 2 128 8 4
 fused 16 12 1 64 8 4
 fused 32 9 3 64
@@ -96,6 +98,7 @@ quant decode 16 4 2 128
 quant decode 16 4 2 128 8 4
 quant decode 16 12 1 64
 quant fused 16 4 2 128 8 8
+fused 16 4 2 128 2 8
 quant fused 32 9 3 64
 quant attn 3 16 4 1 128
 quant attn 1 32 2 2 64

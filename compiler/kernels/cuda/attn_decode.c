@@ -3,10 +3,9 @@
  * that. A row ((sequence, KV head)) that lies inside a warp goes straight to the output; one that crosses warps is merged in shared
  * memory; one that crosses blocks through `part`, by the last block to arrive, in the order of the blocks. So scratch depends on the
  * grid alone, and the same lengths give the same bits. An empty sequence is one masked page: somebody must write its zeros.
- * Where all rows are about as long and there are so many that blocks can have whole ones, they do.
- * Where rows are few, the way through memory is a third of the time. Then (CLUSTER > 1) a row has a cluster of blocks, equal parts of its
- * pages each, and they send their results to the first one's shared memory. So few blocks read slower than all: rows that are long for
- * their number go back to the line.
+ * Where rows are few, the way through memory is a third of the time. Then (CLUSTER > 1), if all are about as long, a row has a cluster of
+ * blocks, equal parts of its pages each, and they send their results to the first one's shared memory. So few blocks read slower than all:
+ * rows that are long for their number go back to the line. Where rows are many and about as long, blocks have whole ones.
  *
  * Each warp has its own ring: one bulk copy brings K and V of a page and head (64*D bytes of bf16). mma.sync m16n8k16 has the tokens as rows:
  * S^T = K Q^T, O^T = V^T P^T, and the heads of the group are the 8 columns (twice for 9..16). The order of the contraction and of the
@@ -122,21 +121,20 @@ INLINE i32 row_start(const plan_t *P, const args_t *a, i32 row)
     return base + shfl_i(inc - v, seq - s0) + row % ccc_HKV * pages(shfl_i(l, seq - s0));
 }
 typedef struct { i32 from, to, row, blocks; } share_t; /* positions of this block; blocks that share row, 0: the line is cut regardless of rows */
-/* Rows that are as good as equally long are dealt whole where that is nearly as even as cutting them: nothing is merged through memory then */
-INLINE i32 deal_rows(const plan_t *P, i32 rows, i32 each) { return P->most * rows - P->W <= P->W / 64 && each * ncta() * 16 <= rows * 17; }
+/* Where rows are as good as equally long nothing need be merged through memory: each has a cluster, or blocks have whole ones, where that is
+ * nearly as even as cutting the line. Rows that are long for their number read faster as a line, by all blocks */
 INLINE share_t share_of(const args_t *a, const plan_t *P)
 {
-    i32 rows = a->S * ccc_HKV, from = imin(cta() * P->per, P->W);
+    i32 rows = a->S * ccc_HKV, from = imin(cta() * P->per, P->W), even = P->most * rows - P->W <= P->W / 64, each = (rows + ncta() - 1) / ncta();
     share_t h = {from, imin(from + P->per, P->W), 0, 0};
+    if (!even) return h;
     if (ccc_CLUSTER == 1 || rows * ccc_CLUSTER > ncta()) {
-        i32 each = (rows + ncta() - 1) / ncta();
-        if (deal_rows(P, rows, each)) {
-            h.from = row_start(P, a, imin(cta() * each, rows));
-            h.to = row_start(P, a, imin((cta() + 1) * each, rows));
-        }
+        if (each * ncta() * 16 > rows * 17) return h;
+        h.from = row_start(P, a, imin(cta() * each, rows));
+        h.to = row_start(P, a, imin((cta() + 1) * each, rows));
         return h;
     }
-    if (rows * ccc_CLUSTER * 2 < ncta() && P->most > rows * CCC_DECODE_ROW_PAGES) return h; /* long for their number */
+    if (rows * ccc_CLUSTER * 2 < ncta() && P->most > rows * (ccc_CLUSTER == 2 ? CCC_DECODE_PAIR_PAGES : CCC_DECODE_ROW_PAGES)) return h;
     h.row = cta() / ccc_CLUSTER;
     i32 seq = imin(h.row, rows - 1) / ccc_HKV, np = pages(shfl_i(P->len, seq)), start = shfl_i(P->inc - P->v, seq) + h.row % ccc_HKV * np;
     i32 per = imax((np + ccc_CLUSTER - 1) / ccc_CLUSTER, CCC_DECODE_LEAST), rank = cta() % ccc_CLUSTER;
