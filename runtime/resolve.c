@@ -245,6 +245,15 @@ ccc_status rt_resolve(rt_list *out, rt_scope *s, const ccart_program *p, rt_tmap
     return rt_resolve_behind(out, s, p, tmaps, err);
 }
 
+/* May l, the first node of a program behind another one, start early? Its kernel waits by itself, and so did all that
+ * started early before it. */
+static bool joins(const ccart_target *t, const rt_list *list, const rt_launch *l)
+{
+    const rt_launch *before = list->n ? &list->launch[list->n - 1] : NULL;
+    return l->node == 0 && l->kind == CCART_NODE_KERNEL && (t->kernel[l->kernel].flags & CCART_KERNEL_PDL) && before &&
+           before->kind == CCART_NODE_KERNEL && before->edge == CCART_EDGE_PROGRAMMATIC;
+}
+
 ccc_status rt_resolve_behind(rt_list *out, rt_scope *s, const ccart_program *p, rt_tmap *tmaps, ccc_err *err)
 {
     /* the first node, or one behind a node that had nothing to do and was left out, must not start beside the
@@ -261,7 +270,7 @@ ccc_status rt_resolve_behind(rt_list *out, rt_scope *s, const ccart_program *p, 
             continue;
         }
         if (n->kind == CCART_NODE_KERNEL) out->args_B += args_room(s->code->target->kernel[n->kernel].args_B);
-        if (gap) l->edge = CCART_EDGE_FULL;
+        if (gap) l->edge = joins(s->code->target, out, l) ? CCART_EDGE_PROGRAMMATIC : CCART_EDGE_FULL;
         gap = false;
         out->n++;
     }

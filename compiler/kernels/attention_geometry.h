@@ -9,7 +9,7 @@
  *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS OUT_F32                                32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
  *   ..._rope     the same                                                            the same              the same
  *   ..._fp8      the same                                                            the same              the same
- *   argmax                                                                           CCC_ARGMAX_THREADS    ceildiv(cols, CCC_ARGMAX_COLS), rows
+ *   argmax                                                                           CCC_ARGMAX_THREADS    CCC_ARGMAX_CLUSTER, rows; clusters of as many
  *   load         SRC DST HALF                                                        CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * cols, CCC_LOAD_ELEMS), at most 16 an SM, is good
  *   rope_table                                                                       CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * half, CCC_LOAD_THREADS)
  *   advance                                                                          CCC_ADVANCE_THREADS   any (grid-stride); ceildiv(S, CCC_ADVANCE_THREADS)
@@ -90,8 +90,8 @@ static inline ccc_decode_form ccc_decode_choose(long long seqs, long long pages,
     return ccc_decode_stages(g, d, f.cluster, f.warps, 0) * ccc_decode_stage_B(d, 0) < ccc_decode_slot_B(g, d) ? line : f; /* with e4m3 a page more may fit, never less */
 }
 
-/* ---- argmax: best u64[rows] and count i32[rows], zeroed once */
-enum { CCC_ARGMAX_THREADS = 256, CCC_ARGMAX_COLS = 4096, CCC_ARGMAX_SHARED_B = 64 };
+/* ---- argmax: a cluster a row. Shared memory: a key of each warp, of each block, a barrier */
+enum { CCC_ARGMAX_THREADS = 256, CCC_ARGMAX_CLUSTER = 8, CCC_ARGMAX_SHARED_B = (CCC_ARGMAX_THREADS / 32 + CCC_ARGMAX_CLUSTER + 1) * 8 };
 
 enum { CCC_LOAD_THREADS = 256, CCC_LOAD_ELEMS = 2048, CCC_ADVANCE_THREADS = 256, CCC_READ_THREADS = 1024, CCC_READ_B = 65536,
        CCC_READ_SHARED_B = 128 };

@@ -187,6 +187,7 @@ Test(cuda, a_step_that_advances_is_one_graph)
     cccrt_session_timings(x.s, &t);
     cr_assert(t.n_graphs == 2 && t.n_graph_nodes == 5 + 6, "the program and what advances behind it");
     cr_assert_eq(logged("cuGraphLaunch"), 4);
+    cr_assert(logged(" 3->4 programmatic") == 2 && logged(" 4->5 programmatic") == 1, "what advances waits by itself, as the kernel in front does");
     unsigned launches = logged("cuLaunchKernel");
     OK(decode(x.s, 3, &err)); /* 3 are padded to 4, and the padding must not advance */
     g.n_tokens = g.n_seqs = g.n_logits = 3;
@@ -343,18 +344,18 @@ Test(cuda, measuring)
 {
     all x = make_all(CCCRT_GRAPHS_ON_DEMAND);
     cccrt_step_args g = {.size_B = sizeof g, .n_tokens = 2, .n_seqs = 2, .n_logits = 2, .max_query_len = 1};
-    cccrt_node_time t[3];
+    cccrt_node_time t[4];
     uint32_t n;
     double ms, us;
-    OK(cccrt_time_nodes(x.s, &g, 3, t, 3, &n, &err));
+    OK(cccrt_time_nodes(x.s, &g, 3, t, 4, &n, &err));
     cr_assert_eq(n, 5);
-    cr_assert_str_eq(t[2].kernel, "map");
-    OK(cccrt_time_subset(x.s, &g, (uint8_t[]){1, 1, 0, 1, 1}, 5, 3, &ms, &err));
+    cr_assert_str_eq(t[3].kernel, "map");
+    OK(cccrt_time_subset(x.s, &g, (uint8_t[]){1, 1, 1, 0, 1}, 5, 3, &ms, &err));
     setenv("FAKE_CUDA_SLOW", "10", 1); /* one launch of ten: that is in the mean, not in the median */
     OK(cccrt_time_chain(x.s, 2, 10, &ms, &us, &err));
     cr_assert(ms > 4.9 && us > 0 && us < 4.9e3, "%g ms a step, enqueued in %g us", ms, us);
     setenv("FAKE_CUDA_SLOW", "3", 1); /* the reading in front of node 1 varies by more than that takes */
-    OK(cccrt_time_nodes(x.s, &g, 3, t, 3, &n, &err));
+    OK(cccrt_time_nodes(x.s, &g, 3, t, 4, &n, &err));
     cr_assert(t[0].ms > 0 && t[1].ms == 0, "%g and %g ms", t[0].ms, t[1].ms);
     unsetenv("FAKE_CUDA_SLOW");
     FAILS(CCC_E_ARG, "a chain of 0 steps", cccrt_time_chain(x.s, 2, 0, &ms, &us, &err));

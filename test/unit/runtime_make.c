@@ -109,6 +109,11 @@ static ccart_program step_program(builder *b, bool cuda, uint32_t mode, int64_t 
     arg4(b, offsetof(sum_args, vocab), num(b, VOCAB));
     arg(b, CCART_P_KV, offsetof(sum_args, scratch), 0, 1);
     node(b, CCART_NODE_KERNEL, K_SUM, T, first, false);
+    first = b->p.n_params; /* COPY: the first sums to the arena */
+    arg(b, CCART_P_ARENA, 0, num(b, SUMS_AT), 0);
+    arg(b, CCART_P_OUTPUT, 0, OUT_SUMS, 0);
+    node(b, CCART_NODE_COPY, 0, 0, first, false);
+    b->node[b->p.n_nodes - 1].size_expr = num(b, 4);
     first = b->p.n_params;
     if (cuda) {
         b->tmap[0] = (ccart_tmap){.base_kind = CCART_P_ARENA,
@@ -124,7 +129,7 @@ static ccart_program step_program(builder *b, bool cuda, uint32_t mode, int64_t 
         arg(b, CCART_P_TMAP, 0, 0, 0);
         arg(b, CCART_P_COUNTER, offsetof(map_args, out), 0, 16);
         arg4(b, offsetof(map_args, T), T);
-        node(b, CCART_NODE_KERNEL, K_MAP, var(b, CCART_VAR_SM), first, true);
+        node(b, CCART_NODE_KERNEL, K_MAP, var(b, CCART_VAR_SM), first, false);
         first = b->p.n_params;
     }
     arg(b, CCART_P_OUTPUT, offsetof(next_args, next), OUT_NEXT, 0);
@@ -133,11 +138,6 @@ static ccart_program step_program(builder *b, bool cuda, uint32_t mode, int64_t 
     arg(b, CCART_P_ARENA, offsetof(next_args, copy), num(b, COPY_AT), 0);
     arg4(b, offsetof(next_args, R), R);
     node(b, CCART_NODE_KERNEL, K_NEXT, R, first, cuda);
-    first = b->p.n_params; /* COPY: the first sums to the arena */
-    arg(b, CCART_P_ARENA, 0, num(b, SUMS_AT), 0);
-    arg(b, CCART_P_OUTPUT, 0, OUT_SUMS, 0);
-    node(b, CCART_NODE_COPY, 0, 0, first, false);
-    b->node[b->p.n_nodes - 1].size_expr = num(b, 4);
     for (uint32_t i = 0; i < b->p.n_nodes; i++)
         b->traffic[i] = (ccart_traffic){.memory_expr = i ? T : num(b, 0), .local_expr = num(b, 4), .kv_B = i == 1 ? 100 : 0};
     b->p.traffic = b->traffic, b->p.n_traffic = b->p.n_nodes;
