@@ -174,13 +174,15 @@ static ccc_status plan_matvec(plan_builder *b, const ccc_group_info *u, const ma
     while (tok < m->rows_max) tok *= 2;
     schedule_shape form = shape_of(b, m);
     ccc_matvec_shape s = schedule_matvec(b->plan, &form, tok, m->norm);
-    if (m->norm && ccc_matvec_shared_B(K, tok, 1, m->pair, s) > CCC_SHARED_MOST)
+    if (m->norm && ccc_matvec_shared_B(K, tok, 1, 0, m->pair, s) > CCC_SHARED_MOST)
         return ccc_fail(err, CCC_E_UNSUPPORTED, "rows of %lld are too long for a norm in front of a matmul at %d tokens", (long long)m->K, tok);
+    bool brief = tok == 1 && !m->fp8 && ccc_matvec_short(N, K, m->pair), bulk = brief && !m->norm;
     plan_kernel k = new_kernel(b, m->fp8 ? "matvec_fp8" : "matvec", (unsigned)(32 * s.warps), sizeof(matvec_args));
     const ccc_spec spec[] = { { "TOK", tok }, { "NORM", m->norm }, { "PAIR", m->pair }, { "OUT_F32", out_kind(b, u->result[0]) }, { "ROWS", s.rows }, { "LOADS", s.loads },
-                              { "WARPS", s.warps }, { "SPLIT", s.split }, { "WHOLE", tok == 1 && ccc_matvec_whole(K, s) }, { "TURNS", s.turns }, { "KEEP", m->norm && tok == 1 ? ccc_matvec_keep((int)m->K, s) : 1 } };
+                              { "WARPS", s.warps }, { "SPLIT", s.split }, { "WHOLE", tok == 1 && ccc_matvec_whole(K, s) }, { "TURNS", s.turns }, { "KEEP", m->norm && tok == 1 ? ccc_matvec_keep((int)m->K, s) : 1 }, { "BULK", bulk } };
     for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
-    k.shared_B = (uint32_t)ccc_matvec_shared_B(K, tok, m->norm, m->pair, s);
+    k.shared_B = (uint32_t)ccc_matvec_shared_B(K, tok, m->norm, bulk, m->pair, s);
+    if (brief && k.shared_B < CCC_MATVEC_SPREAD_B) k.shared_B = CCC_MATVEC_SPREAD_B;
     k.req.min_blocks = (unsigned)ccc_matvec_min_blocks(m->norm, s);
     CCC_TRY(matmul_hooks(b, &k, u, err));
     CCC_TRY(matvec_params(b, u, m, err));

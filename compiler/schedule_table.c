@@ -35,7 +35,7 @@ static const char *wrong_matvec(const schedule_row *r)
     if (!power_of_2(s.rows) || !power_of_2(s.warps) || !power_of_2(s.split)) return "rows, warps and split must be powers of two";
     if (!ccc_matvec_ok(tok, r->shape.pair, s)) return "the template cannot be built with these constants";
     if (s.rows * (r->shape.pair + 1) * s.loads > (s.turns > 1 ? CCC_MATVEC_MAX_IN_FLIGHT / 2 : CCC_MATVEC_MAX_IN_FLIGHT)) return "rows x loads needs too many registers";
-    if (ccc_matvec_shared_B(K, tok, r->shape.K <= CCC_PROLOGUE_MAX_COLS_ONE, r->shape.pair, s) > CCC_SHARED_MOST) return "it needs too much shared memory";
+    if (ccc_matvec_shared_B(K, tok, r->shape.K <= CCC_PROLOGUE_MAX_COLS_ONE, 0, r->shape.pair, s) > CCC_SHARED_MOST) return "it needs too much shared memory";
     return NULL;
 }
 

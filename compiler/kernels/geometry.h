@@ -10,7 +10,7 @@
  *   elt_1      OUT_F32                                           CCC_ELT_THREADS       ceildiv(rows*cols, CCC_ELT_THREADS), or less
  *                                                                                                                          any cols, rows*cols < 2^31
  *   matvec     TOK NORM PAIR OUT_F32 ROWS LOADS WARPS SPLIT TURNS 32 * WARPS           ceildiv(N, ccc_matvec_cols(...))    T <= TOK; N, y_ld any; K, x_ld % 8 == 0
- *              WHOLE KEEP
+ *              WHOLE KEEP BULK
  *   gemm_256.. OUT_F32                                           ccc_gemm_threads(..)  min(na * nb, SM count)              N, y_ld, K % 8 == 0
  *   gemm_t16.. OUT_F32 NC SPLIT                                  ccc_gemm_threads(..)  SPLIT == 1: min(na * nb, SM count);  N, y_ld any; K % 8 == 0
  *                                                                                      else na * nb * SPLIT, cluster SPLIT
@@ -57,10 +57,17 @@ static inline int ccc_matvec_scratch_B(int tok, int norm, int pair, ccc_matvec_s
 /* K of bf16; of an FP8 variant, whose rows are half as long, give K / 2, here and to ccc_matvec_pick_fp8. WHOLE: for one token, where the first loads are all
  * there are of a row; 0 is right everywhere */
 static inline int ccc_matvec_whole(int K, ccc_matvec_shape s) { return K <= s.loads * s.split * 256; }
-static inline int ccc_matvec_shared_B(int K, int tok, int norm, int pair, ccc_matvec_shape s) /* at most CCC_SHARED_MOST, or do not use NORM */
+/* at most CCC_SHARED_MOST, or do not use NORM */
+static inline int ccc_matvec_shared_B(int K, int tok, int norm, int bulk, int pair, ccc_matvec_shape s)
 {
-    return ccc_matvec_scratch_B(tok, norm, pair, s) + (norm ? tok * K * 2 : 0);
+    return ccc_matvec_scratch_B(tok, norm, pair, s) + (norm || bulk ? tok * K * 2 : 0) + (bulk ? 16 : 0);
 }
+/* Weights so short that latency counts, at one token. Their kernels ask for so much shared memory that a multiprocessor
+ * has two blocks at most; else the blocks of one, which start while others run, meet on few multiprocessors. BULK (one
+ * token, not with NORM): x by one copy a block. With the thousands of blocks of long weights that takes twice as long.
+ * Measured with bf16. */
+enum { CCC_MATVEC_SHORT_B = 4 << 20, CCC_MATVEC_SPREAD_B = 110 << 10 };
+static inline int ccc_matvec_short(int N, int K, int pair) { return (long long)N * K * (pair + 1) * 2 <= CCC_MATVEC_SHORT_B; }
 /* KEEP: vectors of the row that a thread keeps for the norm of one token, 1 or 2; 1 where that is all and registers are few */
 static inline int ccc_matvec_keep(int cols, ccc_matvec_shape s) { return s.turns > 1 && cols <= 256 * s.warps ? 1 : 2; }
 /* Where a norm is in front and the columns are taken by turns, all blocks are to be there at once: at most 64 registers a thread */

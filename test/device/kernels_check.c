@@ -292,7 +292,7 @@ static launch matvec_launch(const sample *s, const problem *p)
 {
     ccc_matvec_shape sh = matvec_shape(s);
     int cols = ccc_matvec_cols(sh);
-    return (launch){(unsigned)((p->N + cols - 1) / cols), 1, (unsigned)ccc_matvec_shared_B(is_fp8(s) ? p->K / 2 : p->K, spec(s, "TOK"), p->norm, p->pair, sh),
+    return (launch){(unsigned)((p->N + cols - 1) / cols), 1, (unsigned)ccc_matvec_shared_B(is_fp8(s) ? p->K / 2 : p->K, spec(s, "TOK"), p->norm, spec(s, "BULK"), p->pair, sh),
                     {.matvec = {(void *)p->y, (u16 *)p->w, (u16 *)p->x, p->T, p->N, p->K, p->x_ld, p->y_ld, 1e-5f, p->aux}}};
 }
 static ccc_gemm_tile gemm_tile(const sample *s) /* gemm_BN_PAIR_.., gemmt_BN_PAIR_.. */
@@ -387,7 +387,7 @@ static void check_matvec(sample *s)
     for (unsigned i = 0; i < sizeof shape / sizeof *shape; i++)
         for (int T = 1; T <= spec(s, "TOK"); T += T < spec(s, "TOK") - 1 && spec(s, "TOK") > 2 ? spec(s, "TOK") - 2 : 1) {
             int N = shape[i][0], K = is_fp8(s) ? (shape[i][1] + 15) / 16 * 16 : shape[i][1];
-            if (spec(s, "NORM") && (K > LD || ccc_matvec_shared_B(is_fp8(s) ? K / 2 : K, spec(s, "TOK"), 1, spec(s, "PAIR"), sh) > CCC_SHARED_MOST)) continue;
+            if (spec(s, "NORM") && (K > LD || ccc_matvec_shared_B(is_fp8(s) ? K / 2 : K, spec(s, "TOK"), 1, 0, spec(s, "PAIR"), sh) > CCC_SHARED_MOST)) continue;
             if (spec(s, "WHOLE") && !ccc_matvec_whole(is_fp8(s) ? K / 2 : K, sh)) continue;
             check_product(s, T, N, K, &sc);
         }

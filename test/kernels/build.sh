@@ -43,13 +43,16 @@ build() {
 emit() { local IFS='|'; echo "$*"; }
 keep() { [ $1 = 16 ] && echo 1 || echo 2; } # for rows of 4096; longer ones are right with either
 matvec() { # TOK NORM PAIR OUT_F32 ROWS LOADS WARPS SPLIT SET
-    emit "matvec_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=0 TURNS=1 KEEP=$(keep $7)" $9 1 $((32 * $7))
+    emit "matvec_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=0 TURNS=1 KEEP=$(keep $7) BULK=0" $9 1 $((32 * $7))
 }
 whole() { # as matvec, for one token whose rows of w are in flight at once
-    emit "matvec_$1_$2_$3_$4_$5_$6_$7_$8_w_s$9" matvec "" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=1 TURNS=1 KEEP=$(keep $7)" $9 1 $((32 * $7))
+    emit "matvec_$1_$2_$3_$4_$5_$6_$7_$8_w_s$9" matvec "" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=1 TURNS=1 KEEP=$(keep $7) BULK=0" $9 1 $((32 * $7))
+}
+bulk() { # as matvec, with the row by one copy; then WHOLE
+    emit "matvec_$1_$2_$3_$4_$5_$6_$7_$8_b${10}_s$9" matvec "" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=${10} TURNS=1 KEEP=1 BULK=1" $9 1 $((32 * $7))
 }
 turns() { # as matvec, by turns; then WHOLE, TURNS, KEEP, and -DFP8=1 for FP8. The hooks of set 1 take more registers than a model's do
-    emit "matvec${13:+8}_$1_$2_$3_$4_$5_$6_$7_$8_w${10}_t${11}_k${12}_s$9" matvec "${13:-}" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=${10} TURNS=${11} KEEP=${12}" \
+    emit "matvec${13:+8}_$1_$2_$3_$4_$5_$6_$7_$8_w${10}_t${11}_k${12}_s$9" matvec "${13:-}" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=${10} TURNS=${11} KEEP=${12} BULK=0" \
         $9 1 $((32 * $7)) $([ $2 = 1 ] && [ $9 = 0 ] && echo $((32 / $7)))
 }
 gemm() { # BN PAIR OUT_F32 SET
@@ -59,10 +62,10 @@ gemm_t() { # BN PAIR OUT_F32 COLS SPLIT BLOCKS SET
     emit "gemmt_$1_$2_$3_$4_$5_$6_s$7" gemm "-DSWAP=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3 COLS=$4 SPLIT=$5 BLOCKS=$6" $7 1 $((128 * (($4 + 63) / 64) + 32)) 1
 }
 matvec8() { # the same of FP8
-    emit "matvec8_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "-DFP8=1" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=0 TURNS=1 KEEP=$(keep $7)" $9 1 $((32 * $7))
+    emit "matvec8_$1_$2_$3_$4_$5_$6_$7_$8_s$9" matvec "-DFP8=1" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=0 TURNS=1 KEEP=$(keep $7) BULK=0" $9 1 $((32 * $7))
 }
 whole8() {
-    emit "matvec8_$1_$2_$3_$4_$5_$6_$7_$8_w_s$9" matvec "-DFP8=1" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=1 TURNS=1 KEEP=$(keep $7)" $9 1 $((32 * $7))
+    emit "matvec8_$1_$2_$3_$4_$5_$6_$7_$8_w_s$9" matvec "-DFP8=1" "TOK=$1 NORM=$2 PAIR=$3 OUT_F32=$4 ROWS=$5 LOADS=$6 WARPS=$7 SPLIT=$8 WHOLE=1 TURNS=1 KEEP=$(keep $7) BULK=0" $9 1 $((32 * $7))
 }
 gemm8() {
     emit "gemm8_$1_$2_$3_s$4" gemm "-DFP8=1 -DBN=$1 -DPAIR=$2" "OUT_F32=$3" $4 8 384 1
@@ -100,6 +103,7 @@ samples() {
     matvec 1 0 1 0 1 4 4 1 0; matvec 1 0 0 0 2 8 4 1 0
     matvec 1 1 1 0 2 3 4 1 1; matvec 1 0 0 0 1 2 8 8 1; matvec 1 0 1 0 1 1 8 8 0; matvec 1 0 0 0 1 2 8 4 0; matvec 1 1 0 1 4 3 4 1 1
     for set in 0 1; do
+        bulk 1 0 0 0 1 3 16 1 $set 1; bulk 1 0 0 0 2 1 16 8 $set 1; bulk 1 0 0 1 2 2 8 1 $set 0; bulk 1 0 1 0 1 4 8 4 $set 0
         whole 1 1 0 0 2 3 4 1 $set; whole 1 1 1 0 1 3 8 1 $set; whole 1 1 0 0 2 2 8 2 $set; whole 1 1 1 0 2 2 8 4 $set; whole 1 1 0 1 4 3 4 1 $set
         whole 1 0 0 0 1 3 4 1 $set; whole 1 0 0 0 2 1 16 8 $set; whole 1 0 1 0 2 2 8 8 $set
         whole8 1 0 0 0 1 4 8 2 $set; whole8 1 1 1 2 1 4 8 2 $set

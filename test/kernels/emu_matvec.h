@@ -5,6 +5,7 @@ INLINE vu4 ldg16_once_if(const void *p, i32 on) { vu4 zero = 0; return on ? ld16
 INLINE float lds4_f(u32 a) { return *(float *)emu_shared(a, 4); }
 INLINE void sts4_f(u32 a, float v) { *(float *)emu_shared(a, 4) = v; }
 INLINE void sts8(u32 a, vu2 v) { *(vu2 *)emu_shared(a, 8) = v; }
+INLINE void bulk_load(u32 dst, const void *src, u32 n, u32 bar) { bulk_load_hint(dst, src, n, bar, 0); }
 INLINE vf4 e4m3x4_f32(u32 u)
 {
     vf4 r;

@@ -32,6 +32,7 @@ SPEC(i32, ccc_SPLIT);
 SPEC(i32, ccc_WHOLE);
 SPEC(i32, ccc_TURNS);
 SPEC(i32, ccc_KEEP);
+SPEC(i32, ccc_BULK);
 HOOK vf8 ccc_hook_in(vf8 v, i32 row, i32 col, const aux_t *aux);
 HOOK vf8 ccc_hook_out(vf8 v, i32 row, i32 col, const aux_t *aux);
 HOOK void ccc_hook_in_weights(i32 row, i32 col, const aux_t *aux);
@@ -59,7 +60,7 @@ enum { LINE = 32 /* elements of 4 bytes in 128 */, MAX_TOK = 8, MAX_LOADS = 16, 
 #define GROUPS (ccc_WARPS / ccc_SPLIT)
 #define NT (ccc_WARPS * 32)
 #define SHAPE ((ccc_matvec_shape){ccc_ROWS, ccc_LOADS, ccc_WARPS, ccc_SPLIT, ccc_TURNS})
-#define X_AT (saddr(smem) + ccc_matvec_scratch_B(ccc_TOK, ccc_NORM, ccc_PAIR, SHAPE)) /* the normed tokens, TOK rows of K */
+#define X_AT (saddr(smem) + ccc_matvec_scratch_B(ccc_TOK, ccc_NORM, ccc_PAIR, SHAPE)) /* the normed tokens, TOK rows of K; with BULK the row, then its barrier */
 
 /* ---- prologue: shared memory gets out(norm(in(x))) in the products' format. The hooks are pure here, so they run once for the sum and
  * once for the result */
@@ -147,6 +148,28 @@ INLINE void norm_token(kept *r, const matvec_args *a)
     }
     for (i32 col = (ccc_KEEP * NT + tid()) * 8; col < a->K; col += NT * 8) norm_put(col, ccc_hook_out(norm_in(a, col) * scale, 0, col, &a->aux));
     cta_sync();
+}
+
+/* ---- BULK: the row comes to shared memory by one copy: one request of a block instead of one of each warp, and it does
+ * not stand behind the weights that the multiprocessor has asked for since */
+INLINE u32 row_B(const matvec_args *a) { return (u32)a->K * (u32)sizeof(elem); }
+INLINE void row_begin(const matvec_args *a)
+{
+    if (tid() == 0) {
+        bar_init(X_AT + row_B(a), 1);
+        bar_init_fence();
+    }
+    cta_sync();
+}
+INLINE void row_ask(const matvec_args *a)
+{
+    if (tid() != 0) return;
+    bar_expect(X_AT + row_B(a), row_B(a));
+    bulk_load(X_AT, a->x, row_B(a), X_AT + row_B(a));
+}
+INLINE void row_wait(const matvec_args *a)
+{
+    while (!bar_try(X_AT + row_B(a), 0)) {}
 }
 
 /* ---- sums over the lanes of a warp: at each distance half of the sums go to the other half of the lanes, so SUMS sums cost about SUMS
@@ -288,7 +311,7 @@ INLINE void products(float *sum, stream *s, const matvec_args *a, i32 turn)
             if (!ccc_WHOLE || ccc_TURNS > 1) stream_load(s, p, next + p, on);
             UNROLL for (i32 t = 0; t < MAX_TOK; t++) {
                 if (t >= ccc_TOK) break;
-                operand v = operand_of(ccc_NORM ? lds16(X_AT + (u32)(t * a->K + k * PER) * (u32)sizeof(elem)) : ld16(x[t] + k * PER));
+                operand v = operand_of(ccc_NORM || ccc_BULK ? lds16(X_AT + (u32)(t * a->K + k * PER) * (u32)sizeof(elem)) : ld16(x[t] + k * PER));
                 UNROLL for (i32 r = 0; r < MAX_STREAMS; r++)
                     if (r < STREAMS) sum[r * ccc_TOK + t] = dot(cur[r], v, sum[r * ccc_TOK + t]);
             }
@@ -314,10 +337,13 @@ KERNEL ccc_kernel(matvec_args a)
         ccc_hook_in_weights(0, col, &a.aux);
         if (ccc_TOK > 1) ccc_hook_out_weights(0, col, &a.aux);
     }
+    if (ccc_BULK) row_begin(&a);
     grid_wait();
+    if (ccc_BULK) row_ask(&a);
     take_others(&out, &a);
     if (ccc_NORM && ccc_TOK > 1) norm_tokens(&a);
     else if (ccc_NORM) norm_token(&row, &a);
+    if (ccc_BULK) row_wait(&a);
 
     NO_UNROLL for (i32 turn = 0; turn < ccc_TURNS; turn++) {
         float sum[MAX_STREAMS * MAX_TOK];
