@@ -278,20 +278,22 @@ static ccc_status plan_argmax(plan_builder *b, const ccc_group_info *u, ccc_err 
 {
     const ccc_node *n = &b->g->node[u->anchor];
     uint32_t rows = 0, first = b->n_params;
-    int64_t cols = 0;
+    int64_t cols = 0, rows_max = ccc_dim_max(b->g, type_of(b, n->in[0])->dim[0]);
     CCC_TRY(need_dtype(b, n->in[0], CCC_F32, "the input of argmax", err));
     CCC_TRY(shape(b, n->in[0], &rows, &cols, err));
     plan_kernel k = new_kernel(b, "argmax", CCC_ARGMAX_THREADS, sizeof(argmax_args));
-    if (is_cuda(b)) {
-        k.shared_B = CCC_ARGMAX_SHARED_B;
-        k.cluster = CCC_ARGMAX_CLUSTER;
-    }
+    if (is_cuda(b)) k.shared_B = CCC_ARGMAX_SHARED_B;
     pb_value(b, offsetof(argmax_args, out), u->result[0], 0);
     pb_value(b, offsetof(argmax_args, x), n->in[0], 0);
+    if (is_cuda(b)) { /* counters are shared by the kernels of a session, which run one after the other and leave zeros */
+        pb_plain(b, offsetof(argmax_args, best), 8, CCART_P_COUNTER, 0, 0);
+        pb_plain(b, offsetof(argmax_args, count), 8, CCART_P_COUNTER, 0, 8 * rows_max);
+        if (b->counters_B < 12 * (uint64_t)rows_max) b->counters_B = 12 * (uint64_t)rows_max;
+    }
     pb_expr(b, offsetof(argmax_args, rows), 4, rows);
     PB_I32(b, argmax_args, cols, cols);
     PB_I32(b, argmax_args, x_ld, pb_loc(b, n->in[0]).ld);
-    uint32_t grid[3] = { is_cuda(b) ? px_const(b, CCC_ARGMAX_CLUSTER) : rows, is_cuda(b) ? rows : one(b), one(b) };
+    uint32_t grid[3] = { is_cuda(b) ? px_const(b, ccc_argmax_blocks(rows_max, cols)) : rows, is_cuda(b) ? rows : one(b), one(b) };
     return pb_launch(b, &k, grid, first, label(u), err);
 }
 

@@ -67,7 +67,7 @@ typedef struct {
 typedef struct { const u16 GLOBAL *k, *v; const float GLOBAL *table; const i64 GLOBAL *positions, *slots; i32 k_ld, v_ld, table_rows; float k_times, v_times; i32 pad; } newest_args;
 typedef struct { attention_args a; newest_args n; } attention_rope_args;
 
-typedef struct { i32 GLOBAL *out; const float GLOBAL *x; i32 rows, cols, x_ld, pad; } argmax_args;
+typedef struct { i32 GLOBAL *out; const float GLOBAL *x; u64 GLOBAL *best; i32 GLOBAL *count; i32 rows, cols, x_ld, pad; } argmax_args; /* best, count: zeroed counters, left zeroed */
 
 /* load: rows of a source piece -> rows of a final weight. Source row r0+i (r0 = row0) of this segment goes to row dst_row0 + perm(r0+i).
  * The value is multiplied by `scale` before it is rounded. draw: random numbers are rounded to that dtype (BF16 or F16) first, as the source

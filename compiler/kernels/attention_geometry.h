@@ -9,7 +9,7 @@
  *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS OUT_F32                                32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
  *   ..._rope     the same                                                            the same              the same
  *   ..._fp8      the same                                                            the same              the same
- *   argmax                                                                           CCC_ARGMAX_THREADS    CCC_ARGMAX_CLUSTER, rows; clusters of as many
+ *   argmax                                                                           CCC_ARGMAX_THREADS    ccc_argmax_blocks(rows at most, cols), rows
  *   load         SRC DST HALF                                                        CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * cols, CCC_LOAD_ELEMS), at most 16 an SM, is good
  *   rope_table                                                                       CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * half, CCC_LOAD_THREADS)
  *   advance                                                                          CCC_ADVANCE_THREADS   any (grid-stride); ceildiv(S, CCC_ADVANCE_THREADS)
@@ -52,7 +52,7 @@ static inline int ccc_attn_min_blocks(int d) { return d <= 96 || d == 128 ? 2 : 
 /* ---- attn_decode: layout ccc, one query token a sequence (T == S), D 64 or 128, HQ/HKV 1..16 */
 enum { CCC_DECODE_WARPS = 8 /* at most */, CCC_DECODE_WINDOW = 64, CCC_DECODE_LEAST = 8 /* pages of a block */,
        CCC_DECODE_STAGES = 16 /* of a ring, at most: half of the 32 positions of a window, which is looked up at its middle */, CCC_DECODE_RINGS_B = 192 * 1024 /* of a block, at most */, CCC_DECODE_ROW_PAGES = 256 /* times rows: of a row that a cluster has, where they keep less than half of the device busy */,
-       CCC_DECODE_PAIR_PAGES = 4 /* the same, of clusters of 2 */ };
+       CCC_DECODE_PAIR_PAGES = 4 /* the same, of clusters of 2 */, CCC_DECODE_ROW_B = 32 << 20 /* of a row that has a cluster of 8, at most */ };
 static inline int ccc_decode_ok(int hq, int hkv, int d) { return (d == 64 || d == 128) && hkv > 0 && hq % hkv == 0 && hq / hkv <= 16; }
 static inline int ccc_decode_stage_B(int d, int fp8) { return (fp8 ? 32 : 64) * d; }           /* K and V of 16 tokens of a head */
 static inline int ccc_decode_slot_B(int g, int d) { return (g * (d * 4 + 8) + 15) / 16 * 16; } /* a partial result: O, then (m, l) of each row */
@@ -74,24 +74,29 @@ static inline int ccc_decode_shared_B(int g, int d, int cluster, int warps, int 
     return ccc_decode_fixed_B(g, d, cluster, warps) + warps * ccc_decode_stages(g, d, cluster, warps, fp8) * (ccc_decode_stage_B(d, fp8) + 8);
 }
 enum { CCC_DECODE_COUNT_B = 4 }; /* counters `count`: this x grid, zeroed once */
-/* What suits so many sequences at most, of so many pages. Where clusters of 8 keep less than half of n_sm multiprocessors busy, a row has one; if
- * no row is long, blocks are small, start early, and there are no others (blocks, else 0: as many as multiprocessors). Clusters of 2 fit
- * everywhere, those of 4 do not; so pairs where they keep more than half of the multiprocessors busy. */
+/* What suits so many sequences at most, of so many pages. Where clusters of 8 keep at most half of n_sm multiprocessors busy, a row has one, unless
+ * it can be so long that all should read it; with as many as that there are no other blocks (blocks, else 0: as many as multiprocessors): of 16
+ * clusters not all may find a place at once. Where no row is long, blocks are small, and start early. Clusters of 2 fit everywhere; so pairs where
+ * they keep more than half of the multiprocessors busy. */
 typedef struct { int cluster, warps, blocks; } ccc_decode_form;
 static inline ccc_decode_form ccc_decode_choose(long long seqs, long long pages, int g, int hkv, int d, int n_sm)
 {
     long long rows = seqs * hkv;
     ccc_decode_form line = { 1, CCC_DECODE_WARPS, 0 }, f = { rows * 16 <= n_sm ? 8 : 2, CCC_DECODE_WARPS, 0 };
-    if (rows * 16 > n_sm && (rows * 4 <= n_sm || rows * 2 > n_sm)) return line;
-    if (f.cluster == 8 && pages <= rows * CCC_DECODE_ROW_PAGES) {
-        f.warps = 4;
-        f.blocks = (int)rows * f.cluster;
-    }
+    if (f.cluster == 8 ? pages * ccc_decode_stage_B(d, 0) > CCC_DECODE_ROW_B : rows * 4 <= n_sm || rows * 2 > n_sm) return line;
+    int small = pages <= rows * CCC_DECODE_ROW_PAGES;
+    if (f.cluster == 8 && small) f.warps = 4;
+    if (f.cluster == 8 && (small || (rows + 1) * 16 > n_sm)) f.blocks = (int)rows * f.cluster;
     return ccc_decode_stages(g, d, f.cluster, f.warps, 0) * ccc_decode_stage_B(d, 0) < ccc_decode_slot_B(g, d) ? line : f; /* with e4m3 a page more may fit, never less */
 }
 
-/* ---- argmax: a cluster a row. Shared memory: a key of each warp, of each block, a barrier */
-enum { CCC_ARGMAX_THREADS = 256, CCC_ARGMAX_CLUSTER = 8, CCC_ARGMAX_SHARED_B = (CCC_ARGMAX_THREADS / 32 + CCC_ARGMAX_CLUSTER + 1) * 8 };
+/* ---- argmax: best u64[rows] and count i32[rows], zeroed once. Blocks of a row: few rows are read by many, many rows by few each */
+enum { CCC_ARGMAX_THREADS = 256, CCC_ARGMAX_SHARED_B = 64 };
+static inline long long ccc_argmax_blocks(long long rows, long long cols)
+{
+    long long each = rows < 16 ? 4096 : 16384;
+    return (cols + each - 1) / each;
+}
 
 enum { CCC_LOAD_THREADS = 256, CCC_LOAD_ELEMS = 2048, CCC_ADVANCE_THREADS = 256, CCC_READ_THREADS = 1024, CCC_READ_B = 65536,
        CCC_READ_SHARED_B = 128 };

@@ -226,16 +226,18 @@ static void check_attention(const char *name, kernel_t k, model_t m)
     case_run(&x, k, attn_grid(&x), CCC_ATTN_THREADS, shared, name, "decode", NULL);
     case_free(&x);
 }
-/* blocks of attn_decode: as many as there are multiprocessors, in whole clusters (emulated: room for some of these); of small blocks a
- * cluster for each row if that is less */
+/* blocks of attn_decode: as many as there are multiprocessors, in whole clusters (emulated: room for some of these); a cluster for each row if
+ * that is less and blocks are small, or the planner does so though rows may be long */
 enum { MOST_BLOCKS = 256 };
 static unsigned decode_grid(kernel_t k, model_t m, int S)
 {
     int all = n_sm / k.form.cluster * k.form.cluster, rows = m.hkv * S * k.form.cluster;
+    ccc_decode_form f = ccc_decode_choose(S, 4096, m.hq / m.hkv, m.hkv, m.d, n_sm);
+    bool own = k.form.warps < CCC_DECODE_WARPS || (f.cluster == k.form.cluster && f.blocks == rows);
 #ifdef EMULATE
     if (k.form.cluster > 1) all = 5 * k.form.cluster;
 #endif
-    return (unsigned)(k.form.warps < CCC_DECODE_WARPS && rows < all ? rows : all);
+    return (unsigned)(own && rows < all ? rows : all);
 }
 static unsigned decode_threads(kernel_t k) { return 32 * (unsigned)k.form.warps; }
 static int decode_shared(kernel_t k, model_t m) { return ccc_decode_shared_B(m.hq / m.hkv, m.d, k.form.cluster, k.form.warps, m.fp8); }

@@ -20,7 +20,6 @@ static void check_sincos(void)
 static void check_argmax(kernel_t k)
 {
     static const int shape[][3] = {{1, 1, 1}, {1, 5, 8}, {3, 4096, 4096}, {2, 4097, 4100}, {64, 49152, 49152}, {2, 8190, 8192}, {5, 128256, 128257}, {1, 262144, 262144}, {7, 1000, 1000}};
-    k.form.cluster = CCC_ARGMAX_CLUSTER;
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
         int rows = shape[i][0], cols = shape[i][1], ld = shape[i][2], bad = 0;
         size_t n = (size_t)rows * ld;
@@ -39,16 +38,16 @@ static void check_argmax(kernel_t k)
             for (int c = 0; c < cols; c++) if ((v[best] != v[best] && v[c] == v[c]) || v[c] > v[best]) best = c;
             want[r] = best;
         }
-        dptr dx = dev_copy(x, n * 4), out = dev_alloc(rows * 4);
-        argmax_args a = {.out = (void *)out, .x = (void *)dx, .rows = rows, .cols = cols, .x_ld = ld};
+        dptr dx = dev_copy(x, n * 4), out = dev_alloc(rows * 4), best = dev_zero(rows * 8), count = dev_zero(rows * 4);
+        argmax_args a = {.out = (void *)out, .x = (void *)dx, .best = (void *)best, .count = (void *)count, .rows = rows, .cols = cols, .x_ld = ld};
         for (int run = 0; run < 5; run++) {
             dev_fill(out, 0xff, rows * 4);
-            launch(k, CCC_ARGMAX_CLUSTER, rows, CCC_ARGMAX_THREADS, CCC_ARGMAX_SHARED_B, &a);
+            launch(k, (unsigned)ccc_argmax_blocks(rows, cols), rows, CCC_ARGMAX_THREADS, CCC_ARGMAX_SHARED_B, &a);
             dev_get(got, out, rows * 4);
             for (int r = 0; r < rows; r++) bad += got[r] != want[r];
         }
         verdict(!bad, "argmax", "%d rows of %d, 5 runs: %d wrong", rows, cols, bad);
-        dev_free(dx); dev_free(out);
+        dev_free(dx); dev_free(out); dev_free(best); dev_free(count);
         free(x); free(want); free(got);
     }
 }

@@ -173,11 +173,10 @@ static void time_small(const char *dir)
 {
     kernel_t k = load_kernel(dir, "argmax"), r = load_kernel(dir, "rope_3_16_32_8_128_128_1010");
     dptr small = dev_zero(1 << 20), st = dev_zero(16);
-    k.form.cluster = CCC_ARGMAX_CLUSTER;
     for (int rows = 1; k.fn && rows <= 256; rows *= 8) {
-        argmax_args a = {.out = (void *)small, .x = (void *)pool, .rows = rows, .cols = 128256, .x_ld = 128256};
+        argmax_args a = {.out = (void *)small, .x = (void *)pool, .best = (void *)(small + 4096), .count = (void *)(small + 16384), .rows = rows, .cols = 128256, .x_ld = 128256};
         step_t s[16];
-        for (int i = 0; i < 16; i++) s[i] = (step_t){k, CCC_ARGMAX_CLUSTER, (unsigned)rows, CCC_ARGMAX_THREADS, CCC_ARGMAX_SHARED_B, &a};
+        for (int i = 0; i < 16; i++) s[i] = (step_t){k, (unsigned)ccc_argmax_blocks(rows, 128256), (unsigned)rows, CCC_ARGMAX_THREADS, CCC_ARGMAX_SHARED_B, &a};
         void *x = graph_of(s, 16, true);
         printf("argmax %3d x 128256: %.2f us\n", rows, graph_time(x, 15) / 16);
         graph_free(x);

@@ -1,6 +1,6 @@
-/* The lowest index of the largest value of a row; NaN counts as smallest. A row has a cluster of blocks, equal parts each: each turns its
- * best value into a key that orders like (value, lowest index first), sends it to the first one's shared memory, and the largest key wins.
- * Nothing is read before grid_wait(). */
+/* The lowest index of the largest value of a row; NaN counts as smallest. Several blocks share a row: each turns its best value into a
+ * key that orders like (value, lowest index first) and the largest key wins, in whatever order the blocks arrive. The last one writes the
+ * index and leaves the row's key and counter at zero. Nothing is read before grid_wait(). */
 #include "k.h"
 #include "../attention_geometry.h"
 
@@ -21,7 +21,7 @@ INLINE u64 warp_largest(u64 v)
 /* AHEAD loads a thread at a time, as their latency is what a row lasts; behind the end the last ones again */
 INLINE u64 best_of(const float GLOBAL *x, i32 from, i32 to)
 {
-    enum { STEP = CCC_ARGMAX_THREADS * 4, AHEAD = 8 };
+    enum { STEP = CCC_ARGMAX_THREADS * 4, AHEAD = 4 };
     u64 best = 0;
     if (((u64)x & 15) == 0 && to % 4 == 0) {
         for (i32 at = from; at < to; at += AHEAD * STEP) {
@@ -39,28 +39,18 @@ INLINE u64 best_of(const float GLOBAL *x, i32 from, i32 to)
 KERNEL ccc_kernel(argmax_args a)
 {
     dependents_launch();
-    u64 SHARED *part = (u64 SHARED *)smem, *sent = part + CCC_ARGMAX_THREADS / 32;
-    u32 bar = saddr(smem) + CCC_ARGMAX_SHARED_B - 8;
-    i32 rank = cta() % CCC_ARGMAX_CLUSTER, row = cta_y();
-    if (tid() == 0) {
-        bar_init(bar, 1);
-        bar_init_fence();
-    }
-    cluster_arrive();
     grid_wait();
-    i32 per = (a.cols + CCC_ARGMAX_CLUSTER - 1) / CCC_ARGMAX_CLUSTER + 3 & ~3, from = rank * per;
-    u64 best = warp_largest(best_of(a.x + (i64)row * a.x_ld, from, imin(from + per, a.cols)));
+    i32 row = cta_y(), per = ((a.cols + ncta() - 1) / ncta() + 3) & ~3, from = imin(cta() * per, a.cols), to = imin(from + per, a.cols);
+    u64 SHARED *part = (u64 SHARED *)smem;
+    u64 best = warp_largest(best_of(a.x + (i64)row * a.x_ld, from, to));
     if (lane() == 0) part[tid() >> 5] = best;
     cta_sync();
-    cluster_wait();
     if (tid() >= 32) return;
     best = warp_largest(tid() < CCC_ARGMAX_THREADS / 32 ? part[tid()] : 0);
-    if (tid() == 0) {
-        if (rank == 0) bar_expect(bar, CCC_ARGMAX_CLUSTER * 8);
-        st_async_f2(map_shared(saddr(sent + rank), 0), flt((u32)best), flt((u32)(best >> 32)), map_shared(bar, 0));
-    }
-    if (rank) return;
-    while (!bar_try(bar, 0)) {}
-    best = warp_largest(lane() < CCC_ARGMAX_CLUSTER ? sent[lane()] : 0);
-    if (tid() == 0) a.out[row] = (i32)~(u32)best;
+    if (tid() != 0) return;
+    red_max_u64(a.best + row, best);
+    if (atomic_add_acq_rel(a.count + row, 1) != ncta() - 1) return;
+    a.out[row] = (i32)~(u32)atomic_max_u64(a.best + row, 0);
+    a.best[row] = 0;
+    a.count[row] = 0;
 }
