@@ -176,18 +176,19 @@ static ccc_status plan_matvec(plan_builder *b, const ccc_group_info *u, const ma
     ccc_matvec_shape s = schedule_matvec(b->plan, &form, tok, m->norm);
     if (m->norm && ccc_matvec_shared_B(K, tok, 1, 0, m->pair, s) > CCC_SHARED_MOST)
         return ccc_fail(err, CCC_E_UNSUPPORTED, "rows of %lld are too long for a norm in front of a matmul at %d tokens", (long long)m->K, tok);
-    bool brief = tok == 1 && !m->fp8 && ccc_matvec_short(N, K, m->pair), bulk = brief && !m->norm;
+    int cols = ccc_matvec_cols(s), blocks = (N + cols - 1) / cols, n_sm = b->plan->target->n_sm;
+    bool one_token = tok == 1 && !m->fp8, spread = one_token && blocks <= CCC_MATVEC_SPREAD_BLOCKS * n_sm;
+    bool bulk = one_token && !m->norm && blocks <= CCC_MATVEC_BULK_BLOCKS * n_sm && ccc_matvec_shared_B(K, tok, 0, 1, m->pair, s) <= CCC_SHARED_MOST;
     plan_kernel k = new_kernel(b, m->fp8 ? "matvec_fp8" : "matvec", (unsigned)(32 * s.warps), sizeof(matvec_args));
     const ccc_spec spec[] = { { "TOK", tok }, { "NORM", m->norm }, { "PAIR", m->pair }, { "OUT_F32", out_kind(b, u->result[0]) }, { "ROWS", s.rows }, { "LOADS", s.loads },
                               { "WARPS", s.warps }, { "SPLIT", s.split }, { "WHOLE", tok == 1 && ccc_matvec_whole(K, s) }, { "TURNS", s.turns }, { "KEEP", m->norm && tok == 1 ? ccc_matvec_keep((int)m->K, s) : 1 }, { "BULK", bulk } };
     for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
     k.shared_B = (uint32_t)ccc_matvec_shared_B(K, tok, m->norm, bulk, m->pair, s);
-    if (brief && k.shared_B < CCC_MATVEC_SPREAD_B) k.shared_B = CCC_MATVEC_SPREAD_B;
+    if (spread && k.shared_B < CCC_MATVEC_SPREAD_B) k.shared_B = CCC_MATVEC_SPREAD_B;
     k.req.min_blocks = (unsigned)ccc_matvec_min_blocks(m->norm, s);
     CCC_TRY(matmul_hooks(b, &k, u, err));
     CCC_TRY(matvec_params(b, u, m, err));
-    int cols = ccc_matvec_cols(s);
-    uint32_t grid[3] = { px_const(b, (N + cols - 1) / cols), one(b), one(b) };
+    uint32_t grid[3] = { px_const(b, blocks), one(b), one(b) };
     return pb_launch(b, &k, grid, first, label(u), err);
 }
 

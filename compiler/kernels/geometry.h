@@ -62,12 +62,10 @@ static inline int ccc_matvec_shared_B(int K, int tok, int norm, int bulk, int pa
 {
     return ccc_matvec_scratch_B(tok, norm, pair, s) + (norm || bulk ? tok * K * 2 : 0) + (bulk ? 16 : 0);
 }
-/* Weights so short that latency counts, at one token. Their kernels ask for so much shared memory that a multiprocessor
- * has two blocks at most; else the blocks of one, which start while others run, meet on few multiprocessors. BULK (one
- * token, not with NORM): x by one copy a block. With the thousands of blocks of long weights that takes twice as long.
- * Measured with bf16. */
-enum { CCC_MATVEC_SHORT_B = 4 << 20, CCC_MATVEC_SPREAD_B = 110 << 10 };
-static inline int ccc_matvec_short(int N, int K, int pair) { return (long long)N * K * (pair + 1) * 2 <= CCC_MATVEC_SHORT_B; }
+/* One token, few blocks: latency counts. Where two a multiprocessor hold all blocks, the kernel asks for so much shared memory that no third one fits;
+ * else the blocks of a kernel, which start while others run, meet on few multiprocessors. BULK (one token, not with NORM): x by one copy a block; with
+ * the thousands of blocks of long weights that takes twice as long. Measured with bf16; with e4m3 (8B) BULK gains nothing. */
+enum { CCC_MATVEC_SPREAD_B = 110 << 10, CCC_MATVEC_SPREAD_BLOCKS = 2, CCC_MATVEC_BULK_BLOCKS = 8 /* of a multiprocessor, at most */ };
 /* KEEP: vectors of the row that a thread keeps for the norm of one token, 1 or 2; 1 where that is all and registers are few */
 static inline int ccc_matvec_keep(int cols, ccc_matvec_shape s) { return s.turns > 1 && cols <= 256 * s.warps ? 1 : 2; }
 /* Where a norm is in front and the columns are taken by turns, all blocks are to be there at once: at most 64 registers a thread */

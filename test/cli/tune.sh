@@ -24,7 +24,7 @@ kept r.json
     try cccrt tune $F/gpu.ccart -o r.json
     try cccrt tune t.ccart -o nowhere/r.json
     cccrt tune t.ccart -o r.json --repeats 1 --in-steps 2 | sed -E 's/ *[0-9.]+ +[0-9]+ +[0-9.]+% +[0-9.-]+  /  /; s/ <- best//; s/[0-9.]+ ms/N ms/g; s/ceiling .*/ceiling N/; s/(rows|bn)=[^#]*/.. /' | sort | uniq -c
-    FAKE_CUDA_FAIL=400:999 cccrt tune t.ccart -o half.json 2>&1 | sed 's/cannot .*: fake error/cannot ...: fake error/'
+    FAKE_CUDA_FAIL=300:999 cccrt tune t.ccart -o half.json 2>&1 | sed 's/cannot .*: fake error/cannot ...: fake error/'
     kept half.json; kept half.json.tmp
 )
 python3 -c 'import json; r = json.load(open("r.json")); print(r["tune"], r["target"], len(r["candidates"]), sum(c["step_us"] is not None for c in r["candidates"]), sorted(r["candidates"][0]))'
