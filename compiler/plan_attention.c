@@ -174,7 +174,7 @@ static ccc_status attention_params(plan_builder *b, const ccc_group_info *u, con
     pb_value(b, offsetof(A, seq_lens), n->in[3], 0);
     pb_value(b, offsetof(A, query_start), n->in[4], 0);
     if (f->decode) {
-        pb_buffer(b, offsetof(A, part), pb_scratch(b, (uint64_t)MAX_DECODE_CTAS * (uint64_t)ccc_decode_part_B((int)(f->hq / f->hkv), (int)f->d)));
+        pb_buffer(b, offsetof(A, part), pb_scratch(b, (uint64_t)MAX_DECODE_CTAS * (uint64_t)ccc_decode_scratch_B((int)(f->hq / f->hkv), (int)f->d)));
         pb_plain(b, offsetof(A, count), 8, CCART_P_COUNTER, 0, 0);
         if (b->counters_B < MAX_DECODE_CTAS * CCC_DECODE_COUNT_B) b->counters_B = MAX_DECODE_CTAS * CCC_DECODE_COUNT_B;
     }

@@ -56,10 +56,12 @@ enum { CCC_DECODE_WARPS = 8 /* at most */, CCC_DECODE_WINDOW = 64, CCC_DECODE_LE
 static inline int ccc_decode_ok(int hq, int hkv, int d) { return (d == 64 || d == 128) && hkv > 0 && hq % hkv == 0 && hq / hkv <= 16; }
 static inline int ccc_decode_stage_B(int d, int fp8) { return (fp8 ? 32 : 64) * d; }           /* K and V of 16 tokens of a head */
 static inline int ccc_decode_slot_B(int g, int d) { return (g * (d * 4 + 8) + 15) / 16 * 16; } /* a partial result: O, then (m, l) of each row */
-static inline int ccc_decode_part_B(int g, int d) { return 2 * g * (d + 2) * 4; }              /* scratch `part`: this x grid */
+static inline int ccc_decode_part_B(int g, int d) { return g * (d + 2) * 4; }                  /* of one that a cluster sends */
+static inline int ccc_decode_part_stride_B(int g, int d) { return (ccc_decode_part_B(g, d) + 15) / 16 * 16; } /* in memory */
+static inline int ccc_decode_scratch_B(int g, int d) { return ccc_decode_part_stride_B(g, d) / 4 * 9; } /* `part`: this x grid, two of a block and two of each 8 */
 static inline int ccc_decode_fixed_B(int g, int d, int cluster, int warps) /* all but the rings: slots, windows, newest rows, what a cluster sends */
 {
-    int sent = cluster > 1 ? cluster * ccc_decode_part_B(g, d) / 2 : 0;
+    int sent = cluster > 1 ? cluster * ccc_decode_part_B(g, d) : 0;
     return warps * (ccc_decode_slot_B(g, d) + CCC_DECODE_WINDOW * 16 + 2 * 16 + 8 * d) + 16 + (sent + 15) / 16 * 16;
 }
 static inline int ccc_decode_stages(int g, int d, int cluster, int warps, int fp8) /* of a warp's ring, which must have room for a slot */
@@ -73,7 +75,7 @@ static inline int ccc_decode_shared_B(int g, int d, int cluster, int warps, int 
 {
     return ccc_decode_fixed_B(g, d, cluster, warps) + warps * ccc_decode_stages(g, d, cluster, warps, fp8) * (ccc_decode_stage_B(d, fp8) + 8);
 }
-enum { CCC_DECODE_COUNT_B = 4 }; /* counters `count`: this x grid, zeroed once */
+enum { CCC_DECODE_COUNT_B = 8 }; /* counters `count`: this x grid, zeroed once: one of a block, two of each 8 blocks */
 /* What suits so many sequences at most, of so many pages. Where clusters of 8 keep at most half of n_sm multiprocessors busy, a row has one, unless
  * it can be so long that all should read it; with as many as that there are no other blocks (blocks, else 0: as many as multiprocessors): of 16
  * clusters not all may find a place at once. Where no row is long, blocks are small, and start early. Clusters of 2 fit everywhere; so pairs where

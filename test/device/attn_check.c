@@ -243,7 +243,7 @@ static unsigned decode_threads(kernel_t k) { return 32 * (unsigned)k.form.warps;
 static int decode_shared(kernel_t k, model_t m) { return ccc_decode_shared_B(m.hq / m.hkv, m.d, k.form.cluster, k.form.warps, m.fp8); }
 static void decode_scratch(attn_case *x)
 {
-    size_t n = (size_t)ccc_decode_part_B(x->c.m.hq / x->c.m.hkv, x->c.m.d) * MOST_BLOCKS;
+    size_t n = (size_t)ccc_decode_scratch_B(x->c.m.hq / x->c.m.hkv, x->c.m.d) * MOST_BLOCKS;
     x->part = dev_alloc(n);
     dev_fill(x->part, 0xff, n);
     x->count = dev_zero(CCC_DECODE_COUNT_B * MOST_BLOCKS);

@@ -61,7 +61,7 @@ static void time_layers(const char *label, kernel_t k, model_t m, int S, const i
     if (layers > 8 + (int)((256u << 20) / region)) layers = 8 + (int)((256u << 20) / region);
     for (int s = 0; s < S; s++) for (int i = 0; i < mb; i++) table[s * mb + i] = i * m.block < lens[s] ? perm[next++] : 0;
     dptr dt = dev_copy(table, (size_t)S * mb * 4), dl = dev_copy(lens, S * 4), dqs = dev_copy(qs, (S + 1) * 4), dq = dev_alloc(qn * 2), dout = dev_alloc(qn * 2), st = dev_zero(16);
-    dptr part = dev_alloc((size_t)ccc_decode_part_B(g, m.d) * MOST_BLOCKS), count = dev_zero(4 * MOST_BLOCKS);
+    dptr part = dev_alloc((size_t)ccc_decode_scratch_B(g, m.d) * MOST_BLOCKS), count = dev_zero(CCC_DECODE_COUNT_B * MOST_BLOCKS);
     fill_bf16(dq, qn * 2);
     i64 *pos = malloc(S * 8), *slot = malloc(S * 8);
     for (int s = 0; s < S; s++) {

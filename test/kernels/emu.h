@@ -205,6 +205,7 @@ INLINE vu4 ld16(const void *p)
 }
 INLINE void st16(void *p, vu4 v) { ld16(p); *(vu4 *)p = v; }
 INLINE vu4 ldg16_once(const void *p) { return ld16(p); }
+INLINE vf4 ld_relaxed_f4(const float *p) { return *(const vf4 *)p; }
 INLINE vf2 ld_relaxed_f2(const float *p) { return *(const vf2 *)p; }
 INLINE i32 atomic_add_acq_rel(i32 *p, i32 v) { i32 r = *p; *p += v; return r; }
 INLINE u64 atomic_max_u64(u64 *p, u64 v) { u64 r = *p; if (v > r) *p = v; return r; }

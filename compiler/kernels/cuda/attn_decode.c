@@ -41,6 +41,7 @@ enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = C
 #define O_FLAG (O_SENT + (ccc_CLUSTER > 1 ? (ccc_CLUSTER * PSTRIDE * 4 + 15) / 16 * 16 : 0)) /* two flags, then the barrier of what is sent */
 #define O_BAR (O_FLAG + 16)
 #define PSTRIDE (G * (ccc_D + 2))       /* floats of a partial result: O, then (m, l) of each row */
+#define PART_STRIDE (ccc_decode_part_stride_B(G, ccc_D) / 4) /* of those in memory */
 #define NQ (G > 8 ? 2 : 1)              /* column tiles of 8 heads */
 #define NK (ccc_D / 32)                 /* pieces of a K row that a lane holds */
 #define NV (ccc_D / 64)                 /* pieces of a V row that a lane holds */

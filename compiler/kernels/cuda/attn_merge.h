@@ -114,7 +114,7 @@ INLINE void merge_rows(const args_t *a, slots_t s, u32 some, i32 open, i32 from)
         i32 p0 = __builtin_ctz(rows);
         u32 above = (s.open | s.inner) & (-2u << p0), grp = s.valid & (-1u << p0) & (above ? (1u << __builtin_ctz(above)) - 1 : -1u);
         vi4 m = ((const vi4 SHARED *)(smem + O_META))[p0];
-        merge_warps(a, m.x, i % (G * ccc_D / 4) * 4, 4, grp, open ? a->part + (i64)(cta() * 2 + (m.y >= from)) * PSTRIDE : 0, 0, 0);
+        merge_warps(a, m.x, i % (G * ccc_D / 4) * 4, 4, grp, open ? a->part + (i64)(cta() * 2 + (m.y >= from)) * PART_STRIDE : 0, 0, 0);
     }
 }
 /* of the open rows: that which begins before the block, then that which begins in it */
@@ -130,36 +130,85 @@ INLINE open_t open_rows(const plan_t *P, u32 open, i32 from)
     }
     return o;
 }
-/* a row from the partial results of blocks f..l, in that order; the loads of `most` blocks are one round trip */
-INLINE void merge_grid(const args_t *a, i32 row, i32 f, i32 l, i32 most)
+/* Of a row that crosses many blocks the parts are first merged in groups of GROUP blocks, each by the last of them to arrive: one block would read them
+ * all for 20 us. A group has parts of two such rows at most, one that begins before it and one that begins in it, as a block has; their results lie
+ * behind those of the blocks. */
+enum { GROUP = 8, AT_ONCE = 9 /* parts, in one round trip */ };
+typedef struct { i32 base, first, from, to; } parts_t; /* numbers from..to; number i lies in slot base + 2i, or in the next one if it is the row's first */
+INLINE float GLOBAL *part_at(const args_t *a, const parts_t *s, i32 i) { return a->part + (i64)(s->base + 2 * i + (i == s->first)) * PART_STRIDE; }
+INLINE parts_t parts_of_blocks(i32 first, i32 from, i32 to) { return (parts_t){0, first, from, to}; }
+INLINE parts_t parts_of_groups(i32 first, i32 last) { return (parts_t){2 * ncta(), first / GROUP, first / GROUP, last / GROUP}; }
+/* the parts in that order, `most` in a round trip: to p, or (0) the output */
+INLINE void merge_parts(const args_t *a, i32 row, parts_t s, i32 most, float GLOBAL *p)
 {
-    NO_UNROLL for (i32 e = tid() * 2; e < G * ccc_D; e += NT * 2) {
+    NO_UNROLL for (i32 e = tid() * 4; e < G * ccc_D; e += NT * 4) {
         i32 r = e / ccc_D;
-        float M = -1e30f, L = 0, x = 0, y = 0;
-        NO_UNROLL for (i32 c = f; c <= l; c += most) {
-            vf2 o[9], ml[9];
+        float M = -1e30f, L = 0;
+        vf4 x = 0;
+        NO_UNROLL for (i32 c = s.from; c <= s.to; c += most) {
+            vf4 o[AT_ONCE];
+            vf2 ml[AT_ONCE];
             float nm = M;
-            UNROLL for (i32 k = 0; k < 9 && k < most; k++) {
-                i32 i = imin(c + k, l);
-                const float GLOBAL *p = a->part + (i64)(i * 2 + (i == f)) * PSTRIDE;
-                o[k] = ld_relaxed_f2(p + e);
-                ml[k] = ld_relaxed_f2(p + G * ccc_D + r * 2);
+            UNROLL for (i32 k = 0; k < AT_ONCE && k < most; k++) {
+                const float GLOBAL *q = part_at(a, &s, imin(c + k, s.to));
+                o[k] = ld_relaxed_f4(q + e);
+                ml[k] = ld_relaxed_f2(q + G * ccc_D + r * 2);
             }
-            UNROLL for (i32 k = 0; k < 9 && k < most; k++) nm = fmax2(nm, ml[k].x);
+            UNROLL for (i32 k = 0; k < AT_ONCE && k < most; k++) nm = fmax2(nm, ml[k].x);
             float w = ex2(M - nm);
             x *= w;
-            y *= w;
             L *= w;
             M = nm;
-            UNROLL for (i32 k = 0; k < 9 && k < most; k++) {
-                w = c + k > l ? 0 : ex2(ml[k].x - M);
-                x = fma_(o[k].x, w, x);
-                y = fma_(o[k].y, w, y);
+            UNROLL for (i32 k = 0; k < AT_ONCE && k < most; k++) {
+                w = c + k > s.to ? 0 : ex2(ml[k].x - M);
+                UNROLL for (i32 i = 0; i < 4; i++) x[i] = fma_(o[k][i], w, x[i]);
                 L = fma_(ml[k].y, w, L);
             }
         }
-        put_pair(a, row, e, x, y, L);
+        if (!p) UNROLL for (i32 i = 0; i < 4; i += 2) put_pair(a, row, e + i, x[i], x[i + 1], L);
+        else {
+            *(vf4 GLOBAL *)(p + e) = x;
+            if (e % ccc_D == 0) *(vf2 GLOBAL *)(p + G * ccc_D + r * 2) = (vf2){M, L};
+        }
     }
+}
+/* whether this is the last of need + 1 to arrive, which leaves the counter at zero. One thread, behind a barrier of the block */
+INLINE i32 arrive(i32 GLOBAL *count, i32 need)
+{
+    i32 last = atomic_add_acq_rel(count, 1) == need;
+    if (last) *count = 0;
+    return last;
+}
+INLINE i32 in_groups(i32 f, i32 l) { return l - f >= 2 * AT_ONCE; }
+/* this block's group of a row's blocks */
+INLINE parts_t my_group(i32 f, i32 l)
+{
+    i32 from = cta() / GROUP * GROUP;
+    return parts_of_blocks(f, imax(f, from), imin(l, from + GROUP - 1));
+}
+/* for a block's open row of blocks f..l: the first arrival, at its group or its row */
+INLINE i32 arrive_open(const args_t *a, i32 f, i32 l)
+{
+    if (!in_groups(f, l)) return arrive(a->count + f, l - f);
+    parts_t s = my_group(f, l);
+    i32 g = cta() / GROUP;
+    return arrive(a->count + ncta() + 2 * g + (g == f / GROUP), s.to - s.from);
+}
+/* by the last block to arrive there. flag: of the block, in shared memory */
+INLINE void merge_open(const args_t *a, i32 row, i32 f, i32 l, i32 SHARED *flag)
+{
+    parts_t s = parts_of_blocks(f, f, l);
+    if (in_groups(f, l)) {
+        parts_t groups = parts_of_groups(f, l);
+        merge_parts(a, row, my_group(f, l), AT_ONCE, part_at(a, &groups, cta() / GROUP));
+        cta_sync();
+        if (tid() == 0) *flag = arrive(a->count + f, groups.to - groups.from);
+        cta_sync();
+        if (!*flag) return;
+        s = groups;
+    }
+    if (s.to - s.from < 2) merge_parts(a, row, s, 2, 0);
+    else merge_parts(a, row, s, AT_ONCE, 0);
 }
 
 /* ---- few rows: each has a cluster of blocks. They send their parts to the first one, which need not look at memory for them ------------- */
@@ -213,21 +262,13 @@ INLINE void merge_line(const args_t *a, const plan_t *P, share_t h)
     open_t o = open_rows(P, s.open, h.from);
     merge_rows(a, s, s.open, 1, h.from);
     if (s.open) cta_sync();
-    if (s.open && tid() < 2) { /* the last block to arrive merges, and leaves the counter at zero */
-        i32 k = tid(), f = k ? o.first[1] : o.first[0], need = (k ? o.last[1] : o.last[0]) - f, on = (k ? o.row[1] : o.row[0]) >= 0, seen = -1;
-        if (on) {
-            seen = atomic_add_acq_rel(a->count + f, 1);
-            if (seen == need) a->count[f] = 0;
-        }
-        last[k] = on && seen == need;
+    if (s.open && tid() < 2) {
+        i32 k = tid();
+        last[k] = (k ? o.row[1] : o.row[0]) >= 0 && arrive_open(a, k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0]);
     }
     merge_rows(a, s, s.inner, 0, h.from); /* while the counter is on its way */
     if (!s.open) return;
     cta_sync();
-    NO_UNROLL for (i32 k = 0; k < 2; k++) {
-        i32 row = k ? o.row[1] : o.row[0], f = k ? o.first[1] : o.first[0], l = k ? o.last[1] : o.last[0];
-        if (!last[k]) continue;
-        if (l - f < 2) merge_grid(a, row, f, l, 2);
-        else merge_grid(a, row, f, l, 9);
-    }
+    NO_UNROLL for (i32 k = 0; k < 2; k++)
+        if (last[k]) merge_open(a, k ? o.row[1] : o.row[0], k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0], last + k);
 }

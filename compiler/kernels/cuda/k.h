@@ -146,6 +146,7 @@ INLINE vu4 ldc16(const void GLOBAL *p) { vu4 r; PURE_ASM("ld.global.nc.v4.u32 {%
 INLINE vu4 ld16(const void GLOBAL *p) { return *(const vu4 GLOBAL *)p; }     /* 16-byte aligned */
 INLINE void st16(void GLOBAL *p, vu4 v) { *(vu4 GLOBAL *)p = v; }
 INLINE vf2 ld_relaxed_f2(const float GLOBAL *p) { vf2 r; ASM("ld.relaxed.gpu.global.v2.f32 {%0,%1}, [%2];" : "=f"(r.x), "=f"(r.y) : "l"(p) : "memory"); return r; }
+INLINE vf4 ld_relaxed_f4(const float GLOBAL *p) { vf4 r; ASM("ld.relaxed.gpu.global.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(r.x), "=f"(r.y), "=f"(r.z), "=f"(r.w) : "l"(p) : "memory"); return r; }
 INLINE float ld_relaxed_f(const float GLOBAL *p) { float r; ASM("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(r) : "l"(p) : "memory"); return r; }
 INLINE u64 ld_relaxed_u64(const u64 GLOBAL *p) { u64 r; ASM("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(r) : "l"(p) : "memory"); return r; }
 INLINE i32 ld_acquire(const i32 GLOBAL *p) { i32 r; ASM("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(r) : "l"(p) : "memory"); return r; }
