@@ -127,7 +127,7 @@ static void compare_fused(const char *name, const char *what, step_case *c, kern
 static void check_fused(const char *dir, const char *name, kernel_t fused, model_t m)
 {
     static const int edge[] = {0, 1, 15, 16, 17, 0, 33, 1000, 1, 16, 64, 65, 128}, big[] = {5000, 3, 7, 0, 900};
-    int one[] = {1}, b1[] = {1024}, mix[64], many[150], even[333];
+    int one[] = {1}, b1[] = {1024}, mix[64], many[150];
     char label[100];
     kernel_t rope, decode;
     m.layout = 3;
@@ -141,11 +141,10 @@ static void check_fused(const char *dir, const char *name, kernel_t fused, model
     }
     for (int i = 0; i < 64; i++) mix[i] = 1 + rnd() % 600;
     for (int i = 0; i < 150; i++) many[i] = rnd() % 41;
-    for (int i = 0; i < 333; i++) even[i] = 97 + rnd() % 16;
-    int n_even = 2 * n_sm / m.hkv < 333 ? 2 * n_sm / m.hkv : 333, n_few = (int)decode_grid(fused, m, 333) / (m.hkv * fused.form.cluster); /* as in check_decode */
+    even_t even = even_lens(fused, m);
     struct { const char *name; int S; const int *lens; } set[] = {{"edges", 13, edge}, {"1", 1, one}, {"1024", 1, b1}, {"5000 and short", 5, big}, {"64 random", 64, mix}, {"150 short", 150, many},
-        {"even", n_even, even}, {"few even", n_few > 1 ? n_few : 1, even}};
-    i64 pos[333], slot[333];
+        {"even", even.many, even.lens}, {"few even", even.few, even.lens}};
+    i64 pos[MOST_EVEN], slot[MOST_EVEN];
     step_case c;
     for (size_t i = 0; i < sizeof set / sizeof *set; i++) {
         step_make(&c, m, set[i].S, set[i].lens, 5000, 0xff, pos, slot);

@@ -357,7 +357,8 @@ Test(schedule, every_form_of_decode_attention_fits)
                         cr_assert_leq(ccc_decode_shared_B(g, d, f.cluster, f.warps, fp8), CCC_MAX_SHARED);
                     }
                     cr_assert(f.cluster == 1 || seqs * hkv * (f.cluster == 8 ? 16 : 2) <= 132);
-                    cr_assert(!f.blocks || (f.blocks == seqs * hkv * f.cluster && (f.blocks == 64 || pages <= seqs * hkv * CCC_DECODE_ROW_PAGES)));
+                    cr_assert(!f.blocks || (f.blocks == seqs * hkv * f.cluster && ((seqs * hkv + 1) * 16 > 132 || pages <= seqs * hkv * CCC_DECODE_ROW_PAGES)));
+                    cr_assert(f.cluster != 8 || pages * ccc_decode_stage_B(d, 0) <= CCC_DECODE_ROW_B);
                     clusters += f.cluster > 1;
                 }
     cr_assert_gt(clusters, 100);
