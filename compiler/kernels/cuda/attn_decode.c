@@ -137,7 +137,7 @@ INLINE share_t share_of(const args_t *a, const plan_t *P)
     }
     if (rows * ccc_CLUSTER * 2 < ncta() && P->most > rows * (ccc_CLUSTER == 2 ? CCC_DECODE_PAIR_PAGES : CCC_DECODE_ROW_PAGES)) return h;
     h.row = cta() / ccc_CLUSTER;
-    i32 seq = imin(h.row, rows - 1) / ccc_HKV, np = pages(shfl_i(P->len, seq)), start = shfl_i(P->inc - P->v, seq) + h.row % ccc_HKV * np;
+    i32 row = imin(h.row, rows - 1), start = row_start(P, a, row), np = row_start(P, a, row + 1) - start;
     i32 per = imax((np + ccc_CLUSTER - 1) / ccc_CLUSTER, CCC_DECODE_LEAST), rank = cta() % ccc_CLUSTER;
     h.blocks = (np + per - 1) / per;
     h.from = start + imin(rank * per, np);
