@@ -162,32 +162,41 @@ static ccc_status look_attention(plan_builder *b, const ccc_group_info *u, atten
     return CCC_OK;
 }
 
-static ccc_status attention_params(plan_builder *b, const ccc_group_info *u, const attention_facts *f, ccc_err *err)
+/* what attn_join needs, too. blocks: of attn_decode, if it leaves parts to that (NO_BLOCKS: it does not) */
+enum { NO_BLOCKS = UINT32_MAX };
+static ccc_status result_params(plan_builder *b, const ccc_group_info *u, const attention_facts *f, uint32_t part, uint32_t blocks, ccc_err *err)
 {
     typedef attention_args A;
     const ccc_node *n = &b->g->node[u->anchor];
     pb_value(b, offsetof(A, out), u->result[0], 0);
+    pb_value(b, offsetof(A, seq_lens), n->in[3], 0);
+    if (f->decode) pb_buffer(b, offsetof(A, part), part);
+    if (blocks != NO_BLOCKS) pb_expr(b, offsetof(A, blocks), 4, blocks);
+    pb_expr(b, offsetof(A, S), 4, f->S);
+    pb_expr(b, offsetof(A, max_blocks), 4, px_var(b, CCART_VAR_MAX_BLOCKS));
+    PB_I32(b, A, out_ld, pb_loc(b, u->result[0]).ld);
+    PB_F32(b, A, v_scale, ccc_attr_float(n, "v_scale"));
+    return plan_aux(b, u, offsetof(A, aux), err);
+}
+
+static ccc_status attention_params(plan_builder *b, const ccc_group_info *u, const attention_facts *f, bool joined, ccc_err *err)
+{
+    typedef attention_args A;
+    const ccc_node *n = &b->g->node[u->anchor];
     pb_value(b, offsetof(A, q), f->q, 0);
     cache_params(b, offsetof(A, k_cache), offsetof(A, v_cache), offsetof(A, block_stride), n->in[1]);
     pb_moves_kv(b, kv_token_B(b, n->in[1]));
     pb_value(b, offsetof(A, table), n->in[2], 0);
-    pb_value(b, offsetof(A, seq_lens), n->in[3], 0);
     pb_value(b, offsetof(A, query_start), n->in[4], 0);
-    if (f->decode) {
-        pb_buffer(b, offsetof(A, part), pb_scratch(b, (uint64_t)MAX_DECODE_CTAS * (uint64_t)ccc_decode_scratch_B((int)(f->hq / f->hkv), (int)f->d)));
+    if (f->decode && !joined) {
         pb_plain(b, offsetof(A, count), 8, CCART_P_COUNTER, 0, 0);
         if (b->counters_B < MAX_DECODE_CTAS * CCC_DECODE_COUNT_B) b->counters_B = MAX_DECODE_CTAS * CCC_DECODE_COUNT_B;
     }
     pb_plain(b, offsetof(A, status), 8, CCART_P_STATUS, 0, 0);
-    pb_expr(b, offsetof(A, S), 4, f->S);
     pb_expr(b, offsetof(A, T), 4, f->T);
-    pb_expr(b, offsetof(A, max_blocks), 4, px_var(b, CCART_VAR_MAX_BLOCKS));
     PB_I32(b, A, q_ld, pb_loc(b, f->q).ld);
-    PB_I32(b, A, out_ld, pb_loc(b, u->result[0]).ld);
     pb_expr(b, offsetof(A, kv_blocks), 4, px_var(b, CCART_VAR_KV_BLOCKS));
     PB_F32(b, A, scale, ccc_attr_float(n, "scale") * ccc_attr_float(n, "k_scale"));
-    PB_F32(b, A, v_scale, ccc_attr_float(n, "v_scale"));
-    CCC_TRY(plan_aux(b, u, offsetof(A, aux), err));
     return b->oom ? ccc_fail(err, CCC_E_NOMEM, "out of memory") : CCC_OK;
 }
 
@@ -241,35 +250,56 @@ static const char *template_of(const attention_facts *f)
     return f->fp8 ? "attention_fp8" : "attention";
 }
 
+static ccc_status attention_kernel(plan_builder *b, plan_kernel *k, const ccc_group_info *u, const attention_facts *f, ccc_err *err)
+{
+    const ccc_spec spec[] = { { "HQ", f->hq }, { "HKV", f->hkv }, { "D", f->d }, { "BLOCK", f->block }, { "OUT_F32", out_kind(b, u->result[0]) } };
+    for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(k, spec[i].name, spec[i].value);
+    return u->part[CCC_PART_EPILOGUE].n > 1 ? plan_hook(b, k, u, "epilogue", CCC_PART_EPILOGUE, err) : CCC_OK; /* a rounding to bf16 alone is the template's */
+}
+
+/* adds up the parts that attn_decode of `blocks` blocks leaves in buffer `part` */
+static ccc_status plan_join(plan_builder *b, const ccc_group_info *u, const attention_facts *f, uint32_t part, uint32_t blocks, ccc_err *err)
+{
+    uint32_t first = b->n_params;
+    plan_kernel k = new_kernel(b, "attn_join", CCC_JOIN_THREADS, sizeof(attention_args));
+    CCC_TRY(attention_kernel(b, &k, u, f, err));
+    k.shared_B = CCC_JOIN_SHARED_B;
+    CCC_TRY(result_params(b, u, f, part, blocks, err));
+    uint32_t grid[3] = { px_const(b, f->hq * f->d / CCC_JOIN_ELEMS), f->S, one(b) };
+    return pb_launch(b, &k, grid, first, label(u), err);
+}
+
 ccc_status plan_attention(plan_builder *b, const ccc_group_info *u, ccc_err *err)
 {
     attention_facts f = { 0 };
-    ccc_decode_form form = { 1, 0, 0 };
-    uint32_t first = b->n_params;
+    ccc_decode_form form = { 1, 0, 0, 0 };
+    uint32_t first = b->n_params, part = 0;
     CCC_TRY(look_attention(b, u, &f, err));
     int g = (int)(f.hq / f.hkv), d = (int)f.d;
     if (f.decode) form = decode_form(b, &b->g->node[u->anchor], &f);
     plan_kernel k = new_kernel(b, template_of(&f), f.decode ? 32 * (unsigned)form.warps : CCC_ATTN_THREADS, f.rope ? sizeof(attention_rope_args) : sizeof(attention_args));
-    const ccc_spec spec[] = { { "HQ", f.hq }, { "HKV", f.hkv }, { "D", f.d }, { "BLOCK", f.block }, { "OUT_F32", out_kind(b, u->result[0]) } };
-    for (unsigned i = 0; i < sizeof spec / sizeof *spec; i++) plan_spec(&k, spec[i].name, spec[i].value);
     if (f.decode) {
         plan_spec(&k, "CLUSTER", form.cluster);
         plan_spec(&k, "WARPS", form.warps);
+        plan_spec(&k, "JOINED", form.joined);
     } else plan_spec(&k, "LAYOUT", f.layout);
-    if (u->part[CCC_PART_EPILOGUE].n > 1) CCC_TRY(plan_hook(b, &k, u, "epilogue", CCC_PART_EPILOGUE, err)); /* a rounding to bf16 alone is the template's */
+    CCC_TRY(attention_kernel(b, &k, u, &f, err));
     k.cluster = (uint32_t)form.cluster;
     k.shared_B = (uint32_t)(f.decode ? ccc_decode_shared_B(g, d, form.cluster, form.warps, f.fp8) : is_cuda(b) ? f.fp8 ? ccc_attn_fp8_shared_B(d) : ccc_attn_shared_B(d)
                                                                                                         : ccc_host_attention_scratch_B(d));
     if (is_cuda(b)) k.req.min_blocks = f.decode ? 1 : (unsigned)ccc_attn_min_blocks(d);
-    CCC_TRY(attention_params(b, u, &f, err));
-    if (f.rope) CCC_TRY(newest_params(b, u, &f, err));
     uint32_t grid[3] = { one(b), one(b), one(b) };
-    if (f.decode) grid[0] = decode_grid(b, &form);
-    else if (is_cuda(b)) grid[0] = mul(b, px_op(b, CCART_X_ADD, up(b, mul(b, f.T, g), CCC_ATTN_ROWS), f.S), f.hkv);
+    if (f.decode) {
+        grid[0] = decode_grid(b, &form);
+        part = pb_scratch(b, (uint64_t)MAX_DECODE_CTAS * (uint64_t)ccc_decode_scratch_B(g, d));
+    } else if (is_cuda(b)) grid[0] = mul(b, px_op(b, CCART_X_ADD, up(b, mul(b, f.T, g), CCC_ATTN_ROWS), f.S), f.hkv);
     else {
         grid[0] = px_op(b, CCART_X_ADD, up(b, f.T, CCC_HOST_QUERIES), f.S);
         grid[1] = px_const(b, f.hkv);
     }
-    return pb_launch(b, &k, grid, first, label(u), err);
+    CCC_TRY(attention_params(b, u, &f, form.joined, err));
+    CCC_TRY(result_params(b, u, &f, part, form.joined ? grid[0] : NO_BLOCKS, err));
+    if (f.rope) CCC_TRY(newest_params(b, u, &f, err));
+    CCC_TRY(pb_launch(b, &k, grid, first, label(u), err));
+    return form.joined ? plan_join(b, u, &f, part, grid[0], err) : CCC_OK;
 }
-

@@ -58,7 +58,8 @@ typedef struct {
     void GLOBAL *out; const u16 GLOBAL *q; const char GLOBAL *k_cache, *v_cache; const i32 GLOBAL *table, *seq_lens, *query_start;
     float GLOBAL *part; i32 GLOBAL *count; u32 GLOBAL *status;
     i64 block_stride, token_stride, head_stride;     /* bytes */
-    i32 S, T, max_blocks, q_ld, out_ld, kv_blocks; float scale, v_scale; /* scale: of the scores (times k_scale), without log2(e); v_scale, of the result: e4m3 cache alone */
+    i32 S, T, max_blocks, q_ld, out_ld, kv_blocks; float scale, v_scale; /* scale: of the scores (times k_scale), without log2(e); v_scale, of the result: e4m3 cache, else 1 */
+    i32 blocks, pad;                                 /* attn_join: of attn_decode */
     aux_t aux;
 } attention_args;
 

@@ -6,9 +6,10 @@
  *   ..._fp8      the same and ROWS_FP8                                               CCC_ROPE_THREADS      the same
  *   attention    HQ HKV D LAYOUT BLOCK OUT_F32                                       CCC_ATTN_THREADS      (ceildiv(T * HQ/HKV, CCC_ATTN_ROWS) + S) * HKV
  *   ..._fp8      the same                                                            the same              the same
- *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS OUT_F32                                32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
+ *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS JOINED OUT_F32                           32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
  *   ..._rope     the same                                                            the same              the same
  *   ..._fp8      the same                                                            the same              the same
+ *   attn_join    HQ HKV D BLOCK OUT_F32                                              CCC_JOIN_THREADS      (HQ * D / CCC_JOIN_ELEMS, S), behind attn_decode with JOINED
  *   argmax                                                                           CCC_ARGMAX_THREADS    ccc_argmax_blocks(rows at most, cols), rows
  *   load         SRC DST HALF                                                        CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * cols, CCC_LOAD_ELEMS), at most 16 an SM, is good
  *   rope_table                                                                       CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * half, CCC_LOAD_THREADS)
@@ -75,17 +76,25 @@ static inline int ccc_decode_shared_B(int g, int d, int cluster, int warps, int 
 {
     return ccc_decode_fixed_B(g, d, cluster, warps) + warps * ccc_decode_stages(g, d, cluster, warps, fp8) * (ccc_decode_stage_B(d, fp8) + 8);
 }
+/* attn_join: threads and elements of a row of a block, small enough to be there beside one of attn_decode */
+enum { CCC_JOIN_THREADS = 64, CCC_JOIN_ELEMS = 32, CCC_JOIN_SHARED_B = 256 };
 enum { CCC_DECODE_COUNT_B = 8 }; /* counters `count`: this x grid, zeroed once: one of a block, two of each 8 blocks */
 /* What suits so many sequences at most, of so many pages. Where clusters of 8 keep at most half of n_sm multiprocessors busy, a row has one, unless
  * it can be so long that all should read it; with as many as that there are no other blocks (blocks, else 0: as many as multiprocessors): of 16
  * clusters not all may find a place at once. Where no row is long, blocks are small, and start early. Clusters of 2 fit everywhere; so pairs where
- * they keep more than half of the multiprocessors busy. */
-typedef struct { int cluster, warps, blocks; } ccc_decode_form;
+ * they keep more than half of the multiprocessors busy. Few rows that may be long cross many blocks each: attn_join adds up their parts (joined). */
+typedef struct { int cluster, warps, blocks, joined; } ccc_decode_form;
+static inline int ccc_decode_joined_warps(int g, int d) /* half where the results of all warps leave less room for rings */
+{
+    int half = CCC_DECODE_WARPS / 2;
+    return half * ccc_decode_stages(g, d, 1, half, 0) > CCC_DECODE_WARPS * ccc_decode_stages(g, d, 1, CCC_DECODE_WARPS, 0) ? half : CCC_DECODE_WARPS;
+}
 static inline ccc_decode_form ccc_decode_choose(long long seqs, long long pages, int g, int hkv, int d, int n_sm)
 {
     long long rows = seqs * hkv;
-    ccc_decode_form line = { 1, CCC_DECODE_WARPS, 0 }, f = { rows * 16 <= n_sm ? 8 : 2, CCC_DECODE_WARPS, 0 };
-    if (f.cluster == 8 ? pages * ccc_decode_stage_B(d, 0) > CCC_DECODE_ROW_B : rows * 4 <= n_sm || rows * 2 > n_sm) return line;
+    ccc_decode_form line = { 1, CCC_DECODE_WARPS, 0, 0 }, joined = { 1, ccc_decode_joined_warps(g, d), 0, 1 }, f = { rows * 16 <= n_sm ? 8 : 2, CCC_DECODE_WARPS, 0, 0 };
+    if (f.cluster == 8 && pages * ccc_decode_stage_B(d, 0) > CCC_DECODE_ROW_B) return joined;
+    if (f.cluster == 2 && (rows * 4 <= n_sm || rows * 2 > n_sm)) return line;
     int small = pages <= rows * CCC_DECODE_ROW_PAGES;
     if (f.cluster == 8 && small) f.warps = 4;
     if (f.cluster == 8 && (small || (rows + 1) * 16 > n_sm)) f.blocks = (int)rows * f.cluster;

@@ -24,10 +24,19 @@ static inline form_t form_of(const char *name) /* NAME_cNwM: clusters of N block
     if (c) sscanf(c, "_c%dw%d", &f.cluster, &f.warps);
     return f;
 }
+/* of a kernel NAME_BLOCK_HQ_HKV_D_joined: that which adds up what it leaves, and how many blocks of that a sequence has */
+static inline unsigned join_name(const char *name, char *join, size_t n)
+{
+    const char *quant = strncmp(name, "q_", 2) ? "" : "q_", *fp8 = strstr(name, "fp8_"), *shape = strpbrk(fp8 ? fp8 + 4 : name, "0123456789");
+    int block, hq, hkv, d;
+    if (!strstr(name, "_joined") || !shape || sscanf(shape, "%d_%d_%d_%d", &block, &hq, &hkv, &d) != 4) return 0;
+    snprintf(join, n, "%sjoin_%d_%d_%d_%d", quant, block, hq, hkv, d);
+    return (unsigned)(hq * d / CCC_JOIN_ELEMS);
+}
 #ifdef EMULATE
 #include "attn_check_emu.h"
 #else
-typedef struct { void *fn; form_t form; } kernel_t;
+typedef struct { void *fn; form_t form; void *join; unsigned join_blocks; } kernel_t; /* join: launched behind it */
 typedef struct { unsigned id; char pad[4]; union { char bytes[64]; unsigned cluster[3]; } v; } launch_attr;                          /* CUlaunchAttribute */
 typedef struct { unsigned grid[3], block[3], shared; void *stream; launch_attr *attr; unsigned n; } launch_config;                  /* CUlaunchConfig */
 typedef struct { void *func; unsigned grid[3], block[3], shared; void **params, **extra; void *kern, *ctx; } node_params; /* CUDA_KERNEL_NODE_PARAMS_v2 */
@@ -87,7 +96,12 @@ static inline void launch(kernel_t k, unsigned gx, unsigned gy, unsigned threads
     void *params[] = {args};
     launch_attr a = {.id = CLUSTER, .v.cluster = {(unsigned)k.form.cluster, 1, 1}};
     launch_config c = {{gx, gy, 1}, {threads, 1, 1}, shared, stream, &a, k.form.cluster > 1};
+    if (k.join) ((attention_args *)args)->blocks = (int)gx;
     CK(cuLaunchKernelEx(&c, k.fn, params, NULL));
+    if (k.join) {
+        launch_config join = {{k.join_blocks, (unsigned)((attention_args *)args)->S, 1}, {CCC_JOIN_THREADS, 1, 1}, CCC_JOIN_SHARED_B, stream, &a, 0};
+        CK(cuLaunchKernelEx(&join, k.join, params, NULL));
+    }
     CK(cuCtxSynchronize());
 }
 static inline void func_shared(kernel_t k, int bytes)
@@ -102,9 +116,11 @@ static void *graph_of(const step_t *s, int n, bool programmatic)
 {
     void *g, *prev = NULL, *node, *exec;
     CK(cuGraphCreate(&g, 0));
-    for (int i = 0; i < n; i++) {
+    for (int i = 0, join = 0; i < n; join ? i++, join = 0 : s[i].k.join ? join = 1 : i++) {
         void *params[] = {s[i].args};
         node_params p = {.func = s[i].k.fn, .grid = {s[i].gx, s[i].gy, 1}, .block = {s[i].threads, 1, 1}, .shared = s[i].shared, .params = params};
+        if (s[i].k.join) ((attention_args *)s[i].args)->blocks = (int)s[i].gx;
+        if (join) p = (node_params){.func = s[i].k.join, .grid = {s[i].k.join_blocks, (unsigned)((attention_args *)s[i].args)->S, 1}, .block = {CCC_JOIN_THREADS, 1, 1}, .shared = CCC_JOIN_SHARED_B, .params = params};
         edge_data e = {.from_port = programmatic, .type = programmatic}; /* PORT_PROGRAMMATIC, TYPE_PROGRAMMATIC: both 1 */
         launch_attr a = {.v.cluster = {(unsigned)s[i].k.form.cluster, 1, 1}};
         CK(cuGraphAddKernelNode_v2(&node, g, NULL, 0, &p));
@@ -140,7 +156,10 @@ static kernel_t load_kernel(const char *dir, const char *name)
 {
     char path[600];
     void *module;
-    kernel_t k = {NULL, form_of(name)};
+    kernel_t k = {NULL, form_of(name), NULL, 0};
+    char join[100];
+    k.join_blocks = join_name(name, join, sizeof join);
+    if (k.join_blocks && !(k.join = load_kernel(dir, join).fn)) return k;
     snprintf(path, sizeof path, "%s/%s.cubin", dir, name);
     FILE *f = fopen(path, "rb");
     if (!f) return k;

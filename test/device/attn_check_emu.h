@@ -1,5 +1,6 @@
 /* attn_check.c without a GPU: "device" memory is memory, and a kernel is a shared library made of its template and test/kernels/emu.h. */
-typedef struct { void (*fn)(int, int, int, int, const void *); form_t form; } kernel_t;
+typedef void emu_kernel(int, int, int, int, const void *);
+typedef struct { emu_kernel *fn; form_t form; emu_kernel *join; unsigned join_blocks; } kernel_t;
 typedef struct { kernel_t k; unsigned gx, gy, threads, shared; void *args; } step_t;
 typedef struct { int n; step_t step[8]; } emu_graph;
 enum { RUNS = 2, CHAIN_RUNS = 2 };
@@ -22,10 +23,17 @@ static inline void dev_set(dptr p, const void *h, size_t n) { memcpy((void *)(ui
 static inline dptr dev_copy(const void *h, size_t n) { dptr p = dev_alloc(n); dev_set(p, h, n); return p; }
 static inline void dev_get(void *h, dptr p, size_t n) { memcpy(h, (void *)(uintptr_t)p, n); }
 static inline void dev_sync(void) {}
+__attribute__((noinline)) static void launch_join(kernel_t k, int blocks, attention_args *a)
+{
+    a->blocks = blocks;
+    k.fn(blocks, 1, k.form.warps * 32, 1, a);
+    k.join((int)k.join_blocks, a->S, CCC_JOIN_THREADS, 1, a);
+}
 static inline void launch(kernel_t k, unsigned gx, unsigned gy, unsigned threads, unsigned shared, void *args)
 {
     (void)shared;
-    k.fn((int)gx, (int)gy, (int)threads, k.form.cluster, args);
+    if (k.join) launch_join(k, (int)gx, args);
+    else k.fn((int)gx, (int)gy, (int)threads, k.form.cluster, args);
 }
 static inline void func_shared(kernel_t k, int bytes)
 {
@@ -49,7 +57,10 @@ static inline void graph_free(void *exec) { free(exec); }
 static kernel_t load_kernel(const char *dir, const char *name)
 {
     char path[600];
-    kernel_t k = {NULL, form_of(name)};
+    kernel_t k = {NULL, form_of(name), NULL, 0};
+    char join[100];
+    k.join_blocks = join_name(name, join, sizeof join);
+    if (k.join_blocks && !(k.join = load_kernel(dir, join).fn)) return k;
     snprintf(path, sizeof path, "%s%s/%s.so", dir[0] == '/' ? "" : "./", dir, name);
     void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (lib) *(void **)&k.fn = dlsym(lib, "emu_launch");

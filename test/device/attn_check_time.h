@@ -128,9 +128,10 @@ static void time_promise(const char *dir, const promise_t *p)
         if (lens[s] > longest) longest = lens[s];
     }
     ccc_decode_form f = ccc_decode_choose(p->S, (longest + CCC_PAGE - 1) / CCC_PAGE, m.hq / m.hkv, m.hkv, m.d, n_sm);
-    for (int planned = f.cluster == 1; planned < 2; planned++) {
-        char form[20] = "", shape[40], name[100], label[200];
-        if (planned && f.cluster > 1) snprintf(form, sizeof form, "_c%dw%d", f.cluster, f.warps);
+    for (int planned = f.cluster == 1 && !f.joined; planned < 2; planned++) {
+        char form[30] = "", shape[40], name[100], label[200];
+        if (planned && (f.cluster > 1 || f.warps < CCC_DECODE_WARPS)) snprintf(form, sizeof form, "_c%dw%d", f.cluster, f.warps);
+        if (planned && f.joined) strcat(form, "_joined");
         snprintf(shape, sizeof shape, p->len ? "%d x %d" : "%d of 1..8192", p->S, p->len);
         snprintf(name, sizeof name, "%sdecode_16_32_%d_128%s", p->fp8 ? "fp8_" : "", p->hkv, form);
         snprintf(label, sizeof label, "%s %s%s", name, shape, planned ? ", planned" : "");

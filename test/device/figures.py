@@ -358,7 +358,7 @@ ATTENTION = {  # heads are 32 / 8 of 128, the cache bf16, where the name does no
 
 def parse_attention(lines):
     """attn_check's lines to {"device", "rows": {name: {"us", "rate", "unit", "share", "plain_us"}}}, all with programmatic edges. The form is the
-    planned one; plain_us: of that without clusters, if it is another. share: of the read ceiling in percent, of decoding."""
+    planned one; plain_us: of the plain one, whose blocks merge all themselves, if it is another. share: of the read ceiling in percent, of decoding."""
     found, plain = {"device": "", "rows": {}}, {}
     for line in lines:
         if m := re.match(r"(.+), compute capability", line):
@@ -366,7 +366,7 @@ def parse_attention(lines):
         m = re.match(r"(\S+) (.*?)(, planned)? +full edges.*programmatic edges +([\d.]+) us +(\d+) (\S+)(?: \( *(\d+) %\))?", line)
         if not m:
             continue
-        name = re.sub(r"_c\dw\d$", "", m[1]) + " " + m[2]
+        name = re.sub(r"(_c\dw\d)?(_joined)?$", "", m[1]) + " " + m[2]
         if m[3]:
             figures = {"us": float(m[4]), "rate": int(m[5]), "unit": m[6], "share": m[7] and int(m[7])}
             found["rows"][name] = {**figures, "plain_us": plain.get(name)}
@@ -388,7 +388,7 @@ def attention():
             continue
         ours = x["us"] if unit == "us" else x["rate"]
         value = f"{x['us']:.2f} us, {x['rate']} GB/s, {x['share']} % of the read ceiling"
-        value += f"; without clusters {x['plain_us']:.2f} us" if x["plain_us"] else ""
+        value += f"; in plain blocks {x['plain_us']:.2f} us" if x["plain_us"] else ""
         ok, text = ours <= bound if unit == "us" else ours >= bound, f"{bound} {unit}" + (f", goal {goal}" if goal else "")
         promised(found["device"], f"attention alone, {name}", text, value, ok)
     if r.returncode:

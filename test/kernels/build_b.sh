@@ -59,9 +59,13 @@ rope() { build "${fp8}rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" "rope_kv${fp8:+_fp8}" 
 # attention LAYOUT BLOCK HQ HKV D
 attn() { build "${fp8}attn_$1_$2_$3_$4_$5" "attention${fp8:+_fp8}" 256 $(( $5 <= 96 || $5 == 128 ? 2 : 1 )) LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
 # attn_decode BLOCK HQ HKV D [CLUSTER WARPS]
-decode() { build "${fp8}decode_$1_$2_$3_$4${5:+_c$5w$6}" "attn_decode${fp8:+_fp8}" $((32 * ${6:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8}; }
+decode() { build "${fp8}decode_$1_$2_$3_$4${5:+_c$5w$6}" "attn_decode${fp8:+_fp8}" $((32 * ${6:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=0; }
+# the same with the parts of rows that cross blocks left to attn_join: BLOCK HQ HKV D [WARPS]; join is the same for both kinds of cache
+joined() { build "${fp8}decode_$1_$2_$3_$4${5:+_c1w$5}_joined" "attn_decode${fp8:+_fp8}" $((32 * ${5:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=1 WARPS=${5:-8} JOINED=1; }
+joined_fused() { build "${fp8}fused_$1_$2_$3_$4${5:+_c1w$5}_joined" "attn_decode_rope${fp8:+_fp8}" $((32 * ${5:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=1 WARPS=${5:-8} JOINED=1; }
+join() { build "join_$1_$2_$3_$4" attn_join 64 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 # attn_decode_rope BLOCK HQ HKV D [CLUSTER WARPS]; attn_check compares it with the rope and decode of the same constants
-fused() { build "${fp8}fused_$1_$2_$3_$4${5:+_c$5w$6}" "attn_decode_rope${fp8:+_fp8}" $((32 * ${6:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8}; }
+fused() { build "${fp8}fused_$1_$2_$3_$4${5:+_c$5w$6}" "attn_decode_rope${fp8:+_fp8}" $((32 * ${6:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=0; }
 # load SRC DST HALF
 load() { build "load_$1_$2_$3" load 256 1 SRC=$1 DST=$2 HALF=$3; }
 

@@ -204,6 +204,7 @@ INLINE vu4 ld16(const void *p)
     return *(const vu4 *)p;
 }
 INLINE void st16(void *p, vu4 v) { ld16(p); *(vu4 *)p = v; }
+INLINE void bulk_prefetch_l2(const void *p, u32 n, u64 policy) { (void)p; (void)n; (void)policy; }
 INLINE vu4 ldg16_once(const void *p) { return ld16(p); }
 INLINE vf4 ld_relaxed_f4(const float *p) { return *(const vf4 *)p; }
 INLINE vf2 ld_relaxed_f2(const float *p) { return *(const vf2 *)p; }

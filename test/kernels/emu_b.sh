@@ -9,7 +9,7 @@ only=${1:-}
 
 build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
     local name=$quant$fp8$1 src=$2 args=$3; shift 3
-    case $only in chain | *fused* | _c* | q_*) ;; *) case $name in *"$only"*) ;; *) return 0 ;; esac ;; esac # those compare several
+    case $only in chain | *fused* | _c* | q_* | *joined*) ;; *) case $name in *"$only"*) ;; *) return 0 ;; esac ;; esac # those compare several
     { echo "#include \"$root/test/kernels/emu.h\""
       [ -z "$fp8" ] || echo "#define FP8 1"
       [ "$args" != attention_rope_args ] || echo "#define ROPE 1"
@@ -35,8 +35,11 @@ fp8=
 rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv rope_kv_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=$(( ${10} > 0 )) \
     ${fp8:+ROWS_FP8=$(( ${10} == 2 ))}; }
 attn() { build "attn_$1_$2_$3_$4_$5" attention attention_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
-decode() { build "decode_$1_$2_$3_$4${5:+_c$5w$6}" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8}; }
-fused() { build "fused_$1_$2_$3_$4${5:+_c$5w$6}" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8}; }
+decode() { build "decode_$1_$2_$3_$4${5:+_c$5w$6}" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=0; }
+fused() { build "fused_$1_$2_$3_$4${5:+_c$5w$6}" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=0; }
+joined() { build "decode_$1_$2_$3_$4${5:+_c1w$5}_joined" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=1 WARPS=${5:-8} JOINED=1; }
+joined_fused() { build "fused_$1_$2_$3_$4${5:+_c1w$5}_joined" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=1 WARPS=${5:-8} JOINED=1; }
+join() { build "join_$1_$2_$3_$4" attn_join attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 load() { build "load_$1_$2_$3" load load_args SRC=$1 DST=$2 HALF=$3; }
 
 rope 3 16 4 2 128 128 1 0 1 0
@@ -61,6 +64,15 @@ decode 16 4 2 128 8 8
 decode 16 4 2 128 2 8
 decode 16 12 1 64 8 4
 decode 16 4 2 128 8 4
+joined 16 4 2 128
+joined 16 12 1 64
+join 16 4 2 128
+join 16 12 1 64
+joined_fused 16 12 1 64 4
+joined 16 12 1 64 4
+fp8 joined 16 4 2 128
+quant joined 16 4 2 128
+quant join 16 4 2 128
 fused 16 4 2 128
 fused 16 4 2 128 8 8
 fused 16 4 2 128 2 8

@@ -1,7 +1,7 @@
 /* Paged attention of a decode step (one query token a sequence, layout ccc), split over the cache and merged in the same launch.
  * Work: all (sequence, KV head, page of 16 tokens) in one line; block c takes the positions c*per .. (c+1)*per, its 8 warps equal parts of
  * that. A row ((sequence, KV head)) that lies inside a warp goes straight to the output; one that crosses warps is merged in shared
- * memory; one that crosses blocks through `part`, by the last block to arrive, in the order of the blocks. So scratch depends on the
+ * memory; one that crosses blocks through `part`, by the last block to arrive or (JOINED) by attn_join, in the order of the blocks. So scratch depends on the
  * grid alone, and the same lengths give the same bits. An empty sequence is one masked page: somebody must write its zeros.
  * Where rows are few, the way through memory is a third of the time. Then (CLUSTER > 1), if all are about as long, a row has a cluster of
  * blocks, equal parts of its pages each, and they send their results to the first one's shared memory. So few blocks read slower than all:
@@ -16,19 +16,18 @@
  *
  * Before grid_wait() it reads seq_lens, the block table and, of the cache, whole pages older than the newest token; with ROPE positions,
  * slots and all pages. */
-#include "hooks.h"
+#include "attn_rows.h"
 #include "rope.h"
 
 #ifndef ROPE
 #define ROPE 0
 #endif
-SPEC(i32, ccc_OUT_F32);
 SPEC(i32, ccc_CLUSTER); /* blocks of a cluster; 1: no clusters */
 SPEC(i32, ccc_WARPS);   /* of a block */
-enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = CCC_DECODE_WINDOW };
+SPEC(i32, ccc_JOINED);  /* rows that cross blocks are left to attn_join, in parts */
+enum { NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = CCC_DECODE_WINDOW };
 #define NW ccc_WARPS
 #define NT (32 * NW)
-#define G (ccc_HQ / ccc_HKV)
 #define STAGE (2 * PAGE * KV_ROW_B)
 #define STAGES ccc_decode_stages(G, ccc_D, ccc_CLUSTER, NW, FP8)
 #define SLOT ccc_decode_slot_B(G, ccc_D)
@@ -41,55 +40,16 @@ enum { PAGE = CCC_PAGE, NW_MOST = CCC_DECODE_WARPS, CLUSTER_MOST = 8, WINDOW = C
 #define O_FLAG (O_SENT + (ccc_CLUSTER > 1 ? (ccc_CLUSTER * PSTRIDE * 4 + 15) / 16 * 16 : 0)) /* two flags, then the barrier of what is sent */
 #define O_BAR (O_FLAG + 16)
 #define PSTRIDE (G * (ccc_D + 2))       /* floats of a partial result: O, then (m, l) of each row */
-#define PART_STRIDE (ccc_decode_part_stride_B(G, ccc_D) / 4) /* of those in memory */
 #define NQ (G > 8 ? 2 : 1)              /* column tiles of 8 heads */
 #define NK (ccc_D / 32)                 /* pieces of a K row that a lane holds */
 #define NV (ccc_D / 64)                 /* pieces of a V row that a lane holds */
 #define NE (NV * 8)                     /* elements of them */
 
-typedef attention_args args_t;
-typedef struct { i32 W, per, most, len, v, inc; } plan_t;               /* W positions, per of them a block; pages of the longest row; of this lane's sequence: length, positions, running sum */
 typedef struct { i32 seq, x, np, len; } cursor_t;                       /* x: position behind the start of sequence seq, which has np pages a head */
 typedef struct { float o[2][8][4], m[2][2], l[2][2]; } acc_t;
 typedef struct { vu4 r[2][4]; } q_t;
 typedef struct { i32 row[2], first[2], last[2]; } open_t;               /* rows that cross this block's edges (-1: none), and the blocks that share them */
 
-INLINE i32 pages(i32 len) { return imax(1, (len + PAGE - 1) / PAGE); }
-/* x / d, exact while the quotient is below 2^20: a reciprocal, then one correction */
-INLINE i32 quo(i32 x, i32 d)
-{
-    i32 q = (i32)((float)x * rcp((float)d)), r = x - q * d;
-    return r < 0 ? q - 1 : r >= d ? q + 1 : q;
-}
-INLINE i32 scan(i32 v)
-{
-    UNROLL for (i32 o = 1; o < 32; o <<= 1) {
-        i32 u = shfl_up_i(v, o);
-        if (lane() >= o) v += u;
-    }
-    return v;
-}
-
-/* ---- the line of work --------------------------------------------------------------------------------------------------------------- */
-INLINE i32 len_of(const args_t *a, i32 s) { return s < a->S ? imin(imax(a->seq_lens[s], 0), a->max_blocks * ccc_BLOCK) : 0; }
-INLINE i32 positions(const args_t *a, i32 s, i32 len) { return s < a->S ? pages(len) * ccc_HKV : 0; }
-INLINE plan_t plan(const args_t *a)
-{
-    plan_t p;
-    i32 more = 0, longest = p.len = len_of(a, lane());
-    p.v = positions(a, lane(), p.len);
-    for (i32 s = lane() + 32; s < a->S; s += 32) {
-        i32 len = len_of(a, s);
-        more += positions(a, s, len);
-        longest = imax(longest, len);
-    }
-    p.inc = scan(p.v);
-    p.W = shfl_i(p.inc, 31);
-    if (a->S > 32) p.W += redux_add(more);
-    p.most = pages(redux_max(longest));
-    p.per = imax((i32)((u32)(p.W + ncta() - 1) / (u32)ncta()), CCC_DECODE_LEAST);
-    return p;
-}
 /* the sequence that holds position pos, its length, and where it starts */
 INLINE i32 find(const plan_t *p, const args_t *a, i32 pos, i32 *start, i32 *len)
 {
@@ -109,28 +69,17 @@ INLINE i32 find(const plan_t *p, const args_t *a, i32 pos, i32 *start, i32 *len)
         inc = scan(v);
     }
 }
-/* where a row starts; behind the last one: where the line ends */
-INLINE i32 row_start(const plan_t *P, const args_t *a, i32 row)
-{
-    i32 base = 0, s0 = 0, seq = row / ccc_HKV, l = P->len, v = P->v, inc = P->inc;
-    for (; seq >= s0 + 32; s0 += 32) {
-        base += shfl_i(inc, 31);
-        l = len_of(a, s0 + 32 + lane());
-        v = positions(a, s0 + 32 + lane(), l);
-        inc = scan(v);
-    }
-    return base + shfl_i(inc - v, seq - s0) + row % ccc_HKV * pages(shfl_i(l, seq - s0));
-}
 typedef struct { i32 from, to, row, blocks; } share_t; /* positions of this block; blocks that share row, 0: the line is cut regardless of rows */
 /* Where rows are as good as equally long nothing need be merged through memory: each has a cluster, or blocks have whole ones, where that is
  * nearly as even as cutting the line. Rows that are long for their number read faster as a line, by all blocks */
 INLINE share_t share_of(const args_t *a, const plan_t *P)
 {
-    i32 rows = a->S * ccc_HKV, from = imin(cta() * P->per, P->W), even = P->most * rows - P->W <= P->W / 64, each = (rows + ncta() - 1) / ncta();
+    i32 rows = a->S * ccc_HKV, from = imin(cta() * P->per, P->W);
     share_t h = {from, imin(from + P->per, P->W), 0, 0};
-    if (!even) return h;
+    if (!even(a, P)) return h;
     if (ccc_CLUSTER == 1 || rows * ccc_CLUSTER > ncta()) {
-        if (each * ncta() * 16 > rows * 17) return h;
+        i32 each = rows_each(a, ncta());
+        if (!dealt_whole(a, P, ncta())) return h;
         h.from = row_start(P, a, imin(cta() * each, rows));
         h.to = row_start(P, a, imin((cta() + 1) * each, rows));
         return h;
@@ -163,15 +112,15 @@ INLINE vi4 describe(cursor_t *c, const args_t *a)
     }
     return d;
 }
+INLINE const char GLOBAL *page_at(const args_t *a, vi4 d) { return a->k_cache + d.x * a->block_stride + d.y % ccc_HKV * a->head_stride + d.z % (ccc_BLOCK / PAGE) * STAGE; }
 INLINE void issue(const args_t *a, vi4 d, u32 dst, u32 bar, u64 policy)
 {
     if (d.x < 0) {
         bar_arrive(bar);
         return;
     }
-    i64 at = d.x * a->block_stride + d.y % ccc_HKV * a->head_stride + d.z % (ccc_BLOCK / PAGE) * STAGE;
     bar_expect(bar, STAGE);
-    bulk_load_hint(dst, a->k_cache + at, STAGE, bar, policy);
+    bulk_load_hint(dst, page_at(a, d), STAGE, bar, policy);
 }
 
 /* ---- a page: lane 4g+t. Rows of K: perm(g), perm(g)+8, pieces 4i+t; rows of V: t, t+4, t+8, t+12, pieces perm(g), perm(g)+8 ---------------- */
@@ -317,10 +266,12 @@ INLINE warp_t warp_begin(const args_t *a, const newest_args *n, const plan_t *P,
     warp_sync();
     /* pages older than the newest token do not depend on the kernel before: they are on their way before the wait. With ROPE no page does.
      * They come first: a load behind them takes as long as all that its multiprocessor has asked for, 8 us where rings are full. So what the
-     * next row needs is asked for a row early, too */
+     * next row needs is asked for a row early, too. One page more goes to L2: the kernel before may take longer than the rings (49.6 us of 1 x 131072
+     * and 2 KV heads became 48.6; two more, or a page more where blocks merge themselves, do not pay) */
     i32 mine = lane() < imin(STAGES, cnt), old = ROPE || (d0.z + 1) * PAGE < d0.w;
     u32 dst = W.ring + lane() * STAGE, bar = W.bar + lane() * 8;
     if (mine && old) issue(a, d0, dst, bar, W.policy);
+    if (ccc_JOINED && lane() == STAGES && lane() < cnt && old && d0.x >= 0) bulk_prefetch_l2(page_at(a, d0), STAGE, W.policy);
     if (ROPE && cnt > 0) {
         i32 seq = shfl_i(d0.y, 0) / ccc_HKV;
         W.slot = newest_begin(a, n, seq, token_of(n, seq), W.own);
@@ -392,7 +343,7 @@ INLINE void run_warp(const args_t *a, const newest_args *n, const plan_t *P, i32
 INLINE void decode(const args_t *a, const newest_args *newest)
 {
     dependents_launch();
-    plan_t P = plan(a);
+    plan_t P = plan(a, ncta());
     share_t h = share_of(a, &P);
     i32 n = h.to - h.from, w = uniform(tid() >> 5), wa = h.from + n * w / NW;
     if (h.blocks > 1) cluster_begin();

@@ -5,21 +5,6 @@
 
 /* ---- results: lane (g,t) holds, of heads 2t, 2t+1 (+8), 8 consecutive elements at NV places ------------------------------------------------ */
 #define EL(A, q, c, e) (A)->o[q][(e) % (NE / 2)][(e) / (NE / 2) * 2 + (c)]
-vf8 ccc_hook_epilogue(vf8 v, i32 row, i32 col, const aux_t *aux);
-vf2 ccc_hook_epilogue_tail(vf2 v, i32 row, i32 col, const aux_t *aux);
-/* elements e .. of the heads of row */
-INLINE void put8(const args_t *a, i32 row, i32 e, vf8 v)
-{
-    i32 token = row / ccc_HKV, col = row % ccc_HKV * (G * ccc_D) + e;
-    OUT_STORE(8, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue(v, token, col, &a->aux));
-}
-INLINE void put2(const args_t *a, i32 row, i32 e, vf2 v)
-{
-    i32 token = row / ccc_HKV, col = row % ccc_HKV * (G * ccc_D) + e;
-    OUT_STORE(2, a->out, (i64)token * a->out_ld + col, ccc_hook_epilogue_tail(v, token, col, &a->aux));
-}
-/* no tokens: zeros; a NaN stays one */
-INLINE float inverse(const args_t *a, float l) { return (l > 0 ? rcp(l) : l) * (FP8 ? a->v_scale : 1.0f); }
 INLINE void finish(acc_t *A)
 {
     UNROLL for (i32 q = 0; q < NQ; q++) UNROLL for (i32 c = 0; c < 2; c++) {
@@ -58,11 +43,6 @@ INLINE void put_slot(acc_t *A, float SHARED *s)
 }
 
 /* ---- merging: a row of several warps, blocks ----------------------------------------------------------------------------------------------- */
-INLINE void put_pair(const args_t *a, i32 row, i32 e, float x, float y, float l)
-{
-    float f = inverse(a, l);
-    put2(a, row, e, (vf2){x * f, y * f});
-}
 /* `wide` (2, 4) elements from e on of a row from the slots of the warps in `grp` (two bits a warp), in order: to the output, to partial result p, or to
  * address `to` of the cluster and its barrier. A warp has at most one slot of a row; no branches, so that all loads are in flight together */
 INLINE void merge_warps(const args_t *a, i32 row, i32 e, i32 wide, u32 grp, float GLOBAL *p, u32 to, u32 bar)
@@ -258,16 +238,17 @@ INLINE void merge_cluster(const args_t *a, share_t h)
 INLINE void merge_line(const args_t *a, const plan_t *P, share_t h)
 {
     slots_t s = slots_of(h.from, h.to);
+    i32 counted = s.open && !ccc_JOINED;
     i32 SHARED *last = (i32 SHARED *)(smem + O_FLAG);
     open_t o = open_rows(P, s.open, h.from);
     merge_rows(a, s, s.open, 1, h.from);
-    if (s.open) cta_sync();
-    if (s.open && tid() < 2) {
+    if (counted) cta_sync();
+    if (counted && tid() < 2) {
         i32 k = tid();
         last[k] = (k ? o.row[1] : o.row[0]) >= 0 && arrive_open(a, k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0]);
     }
     merge_rows(a, s, s.inner, 0, h.from); /* while the counter is on its way */
-    if (!s.open) return;
+    if (!counted) return;
     cta_sync();
     NO_UNROLL for (i32 k = 0; k < 2; k++)
         if (last[k]) merge_open(a, k ? o.row[1] : o.row[0], k ? o.first[1] : o.first[0], k ? o.last[1] : o.last[0], last + k);

@@ -189,6 +189,7 @@ INLINE void bar_wait(u32 b, u32 parity) { ASM("{ .reg .pred p; AGAIN: mbarrier.t
 INLINE i32 bar_try(u32 b, u32 parity) { u32 r; ASM("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(r) : "r"(b), "r"(parity) : "memory"); return (i32)r; }
 INLINE void bulk_load(u32 dst, const void GLOBAL *src, u32 n, u32 bar) { ASM("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" :: "r"(dst), "l"(src), "r"(n), "r"(bar) : "memory"); } /* 16-byte multiples */
 INLINE void bulk_load_hint(u32 dst, const void GLOBAL *src, u32 n, u32 bar, u64 policy) { ASM("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" :: "r"(dst), "l"(src), "r"(n), "r"(bar), "l"(policy) : "memory"); }
+INLINE void bulk_prefetch_l2(const void GLOBAL *src, u32 n, u64 policy) { ASM("cp.async.bulk.prefetch.L2.global.L2::cache_hint [%0], %1, %2;" :: "l"(src), "r"(n), "l"(policy) : "memory"); }
 INLINE u64 policy_evict_first(void) { u64 r; PURE_ASM("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(r)); return r; }
 INLINE void tmap_prefetch(const tmap_t *m) { ASM("prefetch.tensormap [%0];" :: "l"(m) : "memory"); }
 INLINE void tmap_load_2d(u32 dst, const tmap_t *m, i32 x, i32 y, u32 bar) { ASM("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" :: "r"(dst), "l"(m), "r"(bar), "r"(x), "r"(y) : "memory"); }
