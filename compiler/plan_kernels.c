@@ -337,18 +337,25 @@ static ccc_status plan_advance(ccc_plan *p, const ccc_graph *g, ccc_err *err)
     return add_service(p, &b, CCART_MODE_ADVANCE, s < 0 ? 1 : g->sym[s].max, err);
 }
 
-ccc_status plan_service_programs(ccc_plan *p, const ccc_graph *g, ccc_err *err)
+/* VAR_ROWS bytes at P_SRC, as in a load program */
+static ccc_status plan_read(ccc_plan *p, const ccc_graph *g, const char *tmpl, uint32_t threads, uint32_t shared_B, ccc_err *err)
 {
-    CCC_TRY(plan_advance(p, g, err));
-    plan_builder b = { .plan = p, .g = g }; /* read: VAR_ROWS bytes at P_SRC, as in a load program */
-    plan_kernel k = new_kernel(&b, "read", CCC_READ_THREADS, sizeof(read_args));
-    if (is_cuda(&b)) k.shared_B = CCC_READ_SHARED_B;
+    plan_builder b = { .plan = p, .g = g };
+    plan_kernel k = new_kernel(&b, tmpl, threads, sizeof(read_args));
+    if (is_cuda(&b)) k.shared_B = shared_B;
     pb_plain(&b, offsetof(read_args, out), 8, CCART_P_STATUS, 0, 12);
     pb_plain(&b, offsetof(read_args, src), 8, CCART_P_SRC, 0, 0);
     pb_expr(&b, offsetof(read_args, bytes), 8, px_var(&b, CCART_VAR_ROWS));
     uint32_t grid[3] = { is_cuda(&b) ? up(&b, px_var(&b, CCART_VAR_ROWS), CCC_READ_B) : mul(&b, px_var(&b, CCART_VAR_SM), CCC_HOST_BLOCKS), one(&b), one(&b) };
     CCC_TRY(pb_launch(&b, &k, grid, 0, 0, err));
     return add_service(p, &b, CCART_MODE_READ, INT64_MAX, err);
+}
+
+ccc_status plan_service_programs(ccc_plan *p, const ccc_graph *g, ccc_err *err)
+{
+    CCC_TRY(plan_advance(p, g, err));
+    CCC_TRY(plan_read(p, g, "read", CCC_READ_THREADS, CCC_READ_SHARED_B, err));
+    return p->target->kind == CCC_TARGET_CUDA ? plan_read(p, g, "read_bulk", CCC_READ_BULK_THREADS, CCC_READ_BULK_SHARED_B, err) : CCC_OK;
 }
 
 /* ---- the dispatcher --------------------------------------------------------------------------------------------------------------------------------- */

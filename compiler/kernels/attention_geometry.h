@@ -15,6 +15,7 @@
  *   rope_table                                                                       CCC_LOAD_THREADS      any (grid-stride); ceildiv(rows * half, CCC_LOAD_THREADS)
  *   advance                                                                          CCC_ADVANCE_THREADS   any (grid-stride); ceildiv(S, CCC_ADVANCE_THREADS)
  *   read                                                                             CCC_READ_THREADS      ceildiv(bytes, CCC_READ_B)
+ *   read_bulk                                                                        CCC_READ_BULK_THREADS the same
  *
  * min_blocks of the request: ccc_attn_min_blocks(D) for attention, 1 for the others. Dynamic shared memory: see the functions and
  * CCC_..._SHARED_B below; 0 for rope_kv, load, rope_table and advance.
@@ -110,5 +111,5 @@ static inline long long ccc_argmax_blocks(long long rows, long long cols)
 }
 
 enum { CCC_LOAD_THREADS = 256, CCC_LOAD_ELEMS = 2048, CCC_ADVANCE_THREADS = 256, CCC_READ_THREADS = 1024, CCC_READ_B = 65536,
-       CCC_READ_SHARED_B = 128 };
+       CCC_READ_SHARED_B = 128, CCC_READ_BULK_THREADS = 128, CCC_READ_BULK_SHARED_B = CCC_READ_B + 4 * 4 + 8 * 8 };
 #endif

@@ -159,16 +159,23 @@ static void check_advance(kernel_t k)
     verdict(!bad, "advance", "%d sequences, %d wrong", S, bad);
     dev_free(dp); dev_free(dl); dev_free(ds); dev_free(dt);
 }
-static void check_read(kernel_t k)
+static step_t read_step(const char *name, kernel_t k, read_args *a)
+{
+    bool bulk = strstr(name, "bulk");
+    return (step_t){k, (unsigned)((a->bytes + CCC_READ_B - 1) / CCC_READ_B), 1, bulk ? CCC_READ_BULK_THREADS : CCC_READ_THREADS, bulk ? CCC_READ_BULK_SHARED_B : CCC_READ_SHARED_B, a};
+}
+static void check_read(const char *name, kernel_t k)
 {
     for (size_t bytes = 4; bytes < 1 << 22; bytes = bytes * 5 + 4) {
         u32 *p = malloc(bytes), sum = 0, got;
         for (size_t i = 0; i < bytes / 4; i++) sum += p[i] = rnd();
         dptr d = dev_copy(p, bytes), out = dev_zero(4);
         read_args a = {.out = (void *)out, .src = (void *)d, .bytes = bytes};
-        launch(k, (unsigned)((bytes + CCC_READ_B - 1) / CCC_READ_B), 1, CCC_READ_THREADS, CCC_READ_SHARED_B, &a);
+        step_t s = read_step(name, k, &a);
+        func_shared(k, (int)s.shared);
+        launch(k, s.gx, 1, s.threads, s.shared, &a);
         dev_get(&got, out, 4);
-        verdict(got == sum, "read", "%zu bytes, sum %s", bytes, got == sum ? "right" : "WRONG");
+        verdict(got == sum, name, "%zu bytes, sum %s", bytes, got == sum ? "right" : "WRONG");
         dev_free(d); dev_free(out);
         free(p);
     }

@@ -18,15 +18,19 @@ static void fill_e4m3(dptr p, size_t n) /* random e4m3 in -2..2 */
     for (size_t i = 0; i < sizeof block; i++) block[i] = to_e4m3(uniform() * 2);
     for (size_t at = 0; at < n; at += sizeof block) dev_set(p + at, block, n - at < sizeof block ? n - at : sizeof block);
 }
-static void time_read(kernel_t k)
+static void time_read(const char *dir, const char *name)
 {
+    kernel_t k = load_kernel(dir, name);
+    if (!k.fn) return;
     dptr out = dev_zero(4);
     read_args a = {.out = (void *)out, .src = (void *)pool, .bytes = 4ull << 30};
-    step_t s = {k, (unsigned)(a.bytes / CCC_READ_B), 1, CCC_READ_THREADS, CCC_READ_SHARED_B, &a};
+    step_t s = read_step(name, k, &a);
+    func_shared(k, (int)s.shared);
     void *g = graph_of(&s, 1, false);
     double us = graph_time(g, 15);
-    ceiling = a.bytes / us / 1e3;
-    printf("read 4 GiB: %.0f us, %.0f GB/s\n", us, ceiling);
+    double rate = (double)a.bytes / us / 1e3;
+    if (rate > ceiling) ceiling = rate;
+    printf("%s 4 GiB: %.0f us, %.0f GB/s\n", name, us, rate);
     graph_free(g);
     dev_free(out);
 }
@@ -36,8 +40,8 @@ static void time_begin(const char *dir)
     pool_B = 9ull << 30;
     pool = dev_alloc(pool_B);
     fill_bf16(pool, pool_B);
-    kernel_t read = load_kernel(dir, "read");
-    if (read.fn) time_read(read);
+    time_read(dir, "read");
+    time_read(dir, "read_bulk");
 }
 /* Layers of one attention, over at least 256 MB of cache; prints the time of one with both kinds of edges. fused: attn_decode_rope */
 static void time_layers(const char *label, kernel_t k, model_t m, int S, const int *lens, const int *qlens, bool decode, bool fused)

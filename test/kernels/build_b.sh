@@ -17,7 +17,7 @@ clang="clang-19 --target=nvptx64-nvidia-cuda -march=sm_90a -std=c17 -O2 -ffreest
 build() {
     local name=$quant$1 src=$2 threads=$3 min=$4 source flags= set=$(( ${quant:+2} + 0 )); shift 4
     source=$src
-    case $src in *_fp8) source=${source%_fp8} flags=-DFP8=1 ;; esac
+    case $src in *_fp8) source=${source%_fp8} flags=-DFP8=1 ;; *_bulk) source=${source%_bulk} flags=-DBULK=1 ;; esac
     case $source in attn_decode_rope) source=attn_decode flags="$flags -DROPE=1" ;; esac
     if [ ! -f "$tmp/$src.bc" ]; then
         $clang $flags -o "$tmp/$src.bc" "$root/compiler/kernels/cuda/$source.c" || { failed=1; return; }

@@ -13,6 +13,7 @@ build() { # NAME SOURCE ARGS [CONSTANT=VALUE]...
     { echo "#include \"$root/test/kernels/emu.h\""
       [ -z "$fp8" ] || echo "#define FP8 1"
       [ "$args" != attention_rope_args ] || echo "#define ROPE 1"
+      [ "$name" != read_bulk ] || echo "#define BULK 1"
       case $src in att*)
           echo "#define SET ${quant:+2} + 0"
           echo "#define WIDTH 8"
@@ -130,5 +131,6 @@ load 16 1 0
 build rope_table rope_table rope_table_args
 build advance advance advance_args
 build read read read_args
+build read_bulk read read_args
 gcc -std=gnu17 -O3 -march=x86-64-v3 -Wall -Wextra -Wshadow -Wno-unused-function -DEMULATE -o "$tmp/check" "$root/test/device/attn_check.c" -ldl -lm
 "$tmp/check" "$tmp" check "$only"

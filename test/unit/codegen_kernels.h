@@ -68,6 +68,7 @@ static const sample samples[] = {
     {"sm_90a", "rope_table", 256, 0, ""},
     {"sm_90a", "advance", 256, 0, ""},
     {"sm_90a", "read", 1024, 0, ""},
+    {"sm_90a", "read_bulk", 128, 0, ""},
     {"x86-64-v3", "gather", 0, 0, ""},
     {"x86-64-v3", "rows", 0, 0, "OUT_F32=0"},
     {"x86-64-v3", "elt", 0, 0, "OUT_F32=1"},
