@@ -23,8 +23,9 @@
  * Programmatic launch: rope_kv, attention and argmax read nothing before griddepcontrol.wait. attn_decode reads before it: seq_lens,
  * the block table, and cache rows of whole 16-token pages older than the newest token. A kernel of the chain that writes seq_lens or the
  * table (advance), or rows other than the newest of each sequence (a cache copy), needs a full edge between it and attn_decode.
- * attn_decode_rope also reads positions, slots and the newest pages before it, which must not be written in the chain either. Its slots are
- * -1, or that of the last position of their sequence: rows that go elsewhere are written, but who attends to them sees old or new ones.
+ * attn_join reads seq_lens. attn_decode_rope also reads positions, slots and the newest pages before it, which must not be written in the
+ * chain either. Its slots are -1, or that of the last position of their sequence: rows that go elsewhere are written, but who attends to
+ * them sees old or new ones.
  * Alignment: q, out, the caches and rows of them 16 bytes (head size and row strides are multiples of 8 elements); load destinations 16.
  * Scale of attention: positive and finite. */
 #ifndef CCC_ATTENTION_GEOMETRY_H
@@ -77,19 +78,20 @@ static inline int ccc_decode_shared_B(int g, int d, int cluster, int warps, int 
 {
     return ccc_decode_fixed_B(g, d, cluster, warps) + warps * ccc_decode_stages(g, d, cluster, warps, fp8) * (ccc_decode_stage_B(d, fp8) + 8);
 }
-/* attn_join: threads and elements of a row of a block, small enough to be there beside one of attn_decode */
+/* attn_join: threads of a block and elements of a row that it has; small enough to be there beside a block of attn_decode */
 enum { CCC_JOIN_THREADS = 64, CCC_JOIN_ELEMS = 32, CCC_JOIN_SHARED_B = 256 };
 enum { CCC_DECODE_COUNT_B = 8 }; /* counters `count`: this x grid, zeroed once: one of a block, two of each 8 blocks */
+/* with attn_join: half of the warps where the results of all leave less room for rings */
+static inline int ccc_decode_joined_warps(int g, int d)
+{
+    int half = CCC_DECODE_WARPS / 2;
+    return half * ccc_decode_stages(g, d, 1, half, 0) > CCC_DECODE_WARPS * ccc_decode_stages(g, d, 1, CCC_DECODE_WARPS, 0) ? half : CCC_DECODE_WARPS;
+}
 /* What suits so many sequences at most, of so many pages. Where clusters of 8 keep at most half of n_sm multiprocessors busy, a row has one, unless
  * it can be so long that all should read it; with as many as that there are no other blocks (blocks, else 0: as many as multiprocessors): of 16
  * clusters not all may find a place at once. Where no row is long, blocks are small, and start early. Clusters of 2 fit everywhere; so pairs where
  * they keep more than half of the multiprocessors busy. Few rows that may be long cross many blocks each: attn_join adds up their parts (joined). */
 typedef struct { int cluster, warps, blocks, joined; } ccc_decode_form;
-static inline int ccc_decode_joined_warps(int g, int d) /* half where the results of all warps leave less room for rings */
-{
-    int half = CCC_DECODE_WARPS / 2;
-    return half * ccc_decode_stages(g, d, 1, half, 0) > CCC_DECODE_WARPS * ccc_decode_stages(g, d, 1, CCC_DECODE_WARPS, 0) ? half : CCC_DECODE_WARPS;
-}
 static inline ccc_decode_form ccc_decode_choose(long long seqs, long long pages, int g, int hkv, int d, int n_sm)
 {
     long long rows = seqs * hkv;

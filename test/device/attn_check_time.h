@@ -120,7 +120,7 @@ static void time_decode(const char *dir, const char *name, model_t m, bool decod
     snprintf(label, sizeof label, "%s one of 65536, 63 of 256", name);
     time_layers(label, k, m, 64, lens, NULL, decode, fused);
 }
-/* ---- what has a bound, and what torch is timed with (test/bench/torch_prefill.py): the form that is planned, and that without clusters */
+/* ---- what has a bound, and what torch is timed with (test/bench/torch_prefill.py): the form that is planned, and plain blocks */
 typedef struct { int hkv, fp8, S, len; /* len 0: any from 1 to 8192 */ } promise_t;
 static void time_promise(const char *dir, const promise_t *p)
 {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Layers of a real model's size against torch in f32 on the same device, on the weights that ccc generated (random:SEED).
 
-Two layers with embedding and head: prefill of 33 and 257 tokens, decode steps of 1, 2, 7, 8, 33 and 40 sequences of odd lengths. With e the error of
+Two layers with embedding and head: prefill of 33 and 257 tokens, decode steps of 1, 2, 7, 8, 33 and 40 sequences of odd lengths; where sequences may
+be long, of up to 5001 tokens. With e the error of
 ccc and d that of the same torch code in bf16, both against f32 in the Frobenius norm: e <= 1.5 d for the hidden state and the logits. Then the
 same steps again 100 times, eagerly, with full edges and unfused: the same bits. Weights come to torch through DLPack, as kernels read them.
 With --fp8 projections are in e4m3, in torch too: casts, f32 products of the codes' values, scales.
@@ -125,7 +126,7 @@ class Reference:
         )
 
 
-def cases(vocab):
+def cases(vocab, longest):
     """(what, token ids of each sequence, tokens of each in the step that is compared)"""
     rng = np.random.Generator(np.random.PCG64(3))
     draw = lambda n: rng.integers(0, vocab, n).astype(np.int32)
@@ -133,6 +134,8 @@ def cases(vocab):
         yield f"prefill of {n}", [draw(n)], n
     for batch in (1, 2, 7, 8, 33, 40):
         yield f"decode of {batch}", [draw(2 + 2 * (i * 37 % 150 + (batch == 1) * 105)) for i in range(batch)], 1
+    for lengths in ((5001,), (2900, 90), (640, 17, 1300, 2)) if longest > 4096 else ():
+        yield f"decode of {len(lengths)}, {max(lengths)} tokens", [draw(n) for n in lengths], 1
 
 
 class Step:
@@ -169,7 +172,7 @@ def distance(a, b):
 def compare(args, tools, folder, open_variant):
     artifact, weights = open_variant("plain")
     ref, kept = Reference(args.shape, weights, args.fp8), []
-    for what, tokens, last in cases(artifact.model.vocab):
+    for what, tokens, last in cases(artifact.model.vocab, ref.c["max_position_embeddings"]):
         step = Step(tools, artifact, weights, tokens, last)
         ours = step.run()
         kept.append((what, tokens, last, ours))
@@ -184,7 +187,7 @@ def compare(args, tools, folder, open_variant):
             ok &= e <= BOUND * d
             text.append(f"{name} e {e:.5f} d {d:.5f} e/d {e / d:.2f}")
         row(f"{args.what} layers, {what}", f"e <= {BOUND} d against torch f32", ", ".join(text), ok)
-        if what in ("prefill of 257", "decode of 7"):
+        if what in ("prefill of 257", "decode of 7") or last == 1 and len(tokens[0]) > 4096:
             row(
                 f"{args.what} layers, {what}, {args.repeats} times",
                 "same bits",

@@ -33,10 +33,12 @@ WHOLE = {  # hidden, intermediate, heads, KV heads, head size, vocabulary, tied,
         False,
         {"rope_type": "default", "rope_theta": 10000.0},
     ),  # to try the comparison on a CPU
+    "long": (1024, 2048, 32, 2, 128, 2003, False, {"rope_type": "default", "rope_theta": 500000.0}),
     "odd": (328, 1000, 5, 1, 40, 1003, False, {"rope_type": "default", "rope_theta": 10000.0}),
     "odd-long": (4104, 11016, 27, 3, 152, 32003, True, {"rope_type": "default", "rope_theta": 10000.0}),
     "odd-fp8": (1040, 2832, 13, 1, 80, 1003, False, {"rope_type": "default", "rope_theta": 10000.0}),
 }
+LONGEST = {"long": 131072}  # tokens of a sequence, where they are not 4096
 MATMULS = {  # variants.py: a model in NUMBERS; none: a shape of WHOLE
     "8b": "llama-3-8b",
     "8b-fp8": "llama-3-8b-fp8",
@@ -63,7 +65,7 @@ def layers_config(name, layers=2):
         "vocab_size": vocab,
         "tie_word_embeddings": tied,
         "rms_norm_eps": 1e-5,
-        "max_position_embeddings": 4096,
+        "max_position_embeddings": LONGEST.get(name, 4096),
         "hidden_act": "silu",
         "initializer_range": 0.02,
         "rope_parameters": rope,

@@ -112,7 +112,10 @@ INLINE vi4 describe(cursor_t *c, const args_t *a)
     }
     return d;
 }
-INLINE const char GLOBAL *page_at(const args_t *a, vi4 d) { return a->k_cache + d.x * a->block_stride + d.y % ccc_HKV * a->head_stride + d.z % (ccc_BLOCK / PAGE) * STAGE; }
+INLINE const char GLOBAL *page_at(const args_t *a, vi4 d)
+{
+    return a->k_cache + d.x * a->block_stride + d.y % ccc_HKV * a->head_stride + d.z % (ccc_BLOCK / PAGE) * STAGE;
+}
 INLINE void issue(const args_t *a, vi4 d, u32 dst, u32 bar, u64 policy)
 {
     if (d.x < 0) {

@@ -1,6 +1,6 @@
-/* Adds up the parts that attn_decode (JOINED) leaves of rows that cross its blocks, in the order of the blocks. A row of many blocks is read by many
- * here, where attn_decode had one merge all of it: 5 us of 54 with two KV heads and 131072 tokens. Blocks are small, and there beside those of
- * attn_decode before it ends: CCC_JOIN_ELEMS elements of a row, eight at a time 4 a lane, whose parts are dealt to eight groups of lanes.
+/* Adds up the parts that attn_decode (JOINED) leaves of rows that cross its blocks, in the order of the blocks. Many blocks read the parts of a row,
+ * where attn_decode has one read them all: 5 us of 54 with two KV heads and 131072 tokens. They are small and there beside those of attn_decode,
+ * before it ends. A block has CCC_JOIN_ELEMS elements of a row, four a lane; each of its groups of eight lanes has some of the parts.
  *
  * Before grid_wait() it reads seq_lens. */
 #include "attn_rows.h"

@@ -1,7 +1,7 @@
 /* Part of attn_decode.c: results of rows. A row that lies inside a warp goes straight to the output. Of other rows each warp leaves a partial
- * result in a slot in shared memory: O, then (m, l) of each head. When a block is through, the rows that cross its edges go to memory first;
- * while the others are merged its counters are on their way, and the last block to arrive merges what is in memory. All in the order of the
- * line: no sum depends on who comes first. */
+ * result in a slot in shared memory: O, then (m, l) of each head. When a block is through, the rows that cross its edges go to memory first.
+ * With JOINED that is all. Else its counters are on their way while the others are merged, and the last block to arrive merges what is in memory,
+ * of many blocks in groups of 8 first. All in the order of the line: no sum depends on who comes first. */
 
 /* ---- results: lane (g,t) holds, of heads 2t, 2t+1 (+8), 8 consecutive elements at NV places ------------------------------------------------ */
 #define EL(A, q, c, e) (A)->o[q][(e) % (NE / 2)][(e) / (NE / 2) * 2 + (c)]

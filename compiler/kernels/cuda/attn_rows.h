@@ -7,7 +7,8 @@ enum { PAGE = CCC_PAGE };
 #define G (ccc_HQ / ccc_HKV)
 #define PART_STRIDE (ccc_decode_part_stride_B(G, ccc_D) / 4) /* floats of a partial result in memory: O, then (m, l) of each head */
 typedef attention_args args_t;
-typedef struct { i32 W, per, most, len, v, inc; } plan_t; /* W positions, per of them a block; pages of the longest row; of this lane's sequence: length, positions, running sum */
+/* W positions, per of them a block; pages of the longest row; of this lane's sequence: length, positions, running sum */
+typedef struct { i32 W, per, most, len, v, inc; } plan_t;
 
 INLINE i32 pages(i32 len) { return imax(1, (len + PAGE - 1) / PAGE); }
 /* x / d, exact while the quotient is below 2^20: a reciprocal, then one correction */
