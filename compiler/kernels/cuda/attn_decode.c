@@ -1,8 +1,9 @@
 /* Paged attention of a decode step (one query token a sequence, layout ccc), split over the cache and merged in the same launch.
  * Work: all (sequence, KV head, page of 16 tokens) in one line; block c takes the positions c*per .. (c+1)*per, its 8 warps equal parts of
  * that. A row ((sequence, KV head)) that lies inside a warp goes straight to the output; one that crosses warps is merged in shared
- * memory; one that crosses blocks through `part`, by the last block to arrive or (JOINED) by attn_join, in the order of the blocks. So scratch depends on the
- * grid alone, and the same lengths give the same bits. An empty sequence is one masked page: somebody must write its zeros.
+ * memory; one that crosses blocks through `part`, by the last block to arrive or (JOINED) by attn_join, in the order of the blocks. So
+ * scratch depends on the grid alone, and the same lengths give the same bits. An empty sequence is one masked page: somebody must write
+ * its zeros.
  * Where rows are few, the way through memory is a third of the time. Then (CLUSTER > 1), if all are about as long, a row has a cluster of
  * blocks, equal parts of its pages each, and they send their results to the first one's shared memory. So few blocks read slower than all:
  * rows that are long for their number go back to the line. Where rows are many and about as long, blocks have whole ones.
@@ -269,8 +270,8 @@ INLINE warp_t warp_begin(const args_t *a, const newest_args *n, const plan_t *P,
     warp_sync();
     /* pages older than the newest token do not depend on the kernel before: they are on their way before the wait. With ROPE no page does.
      * They come first: a load behind them takes as long as all that its multiprocessor has asked for, 8 us where rings are full. So what the
-     * next row needs is asked for a row early, too. One page more goes to L2: the kernel before may take longer than the rings (49.6 us of 1 x 131072
-     * and 2 KV heads became 48.6; two more, or a page more where blocks merge themselves, do not pay) */
+     * next row needs is asked for a row early, too. Where rows are long one page more goes to L2: what is before may take longer than the
+     * rings (2 KV heads, 1 x 131072: 49.6 us became 48.6; two more, or one where blocks merge themselves, do not pay) */
     i32 mine = lane() < imin(STAGES, cnt), old = ROPE || (d0.z + 1) * PAGE < d0.w;
     u32 dst = W.ring + lane() * STAGE, bar = W.bar + lane() * 8;
     if (mine && old) issue(a, d0, dst, bar, W.policy);
