@@ -6,7 +6,7 @@
  *   ..._fp8      the same and ROWS_FP8                                               CCC_ROPE_THREADS      the same
  *   attention    HQ HKV D LAYOUT BLOCK OUT_F32                                       CCC_ATTN_THREADS      (ceildiv(T * HQ/HKV, CCC_ATTN_ROWS) + S) * HKV
  *   ..._fp8      the same                                                            the same              the same
- *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS JOINED OUT_F32                           32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
+ *   attn_decode  HQ HKV D BLOCK CLUSTER WARPS JOINED OUT_F32                         32 * WARPS            SM count, in whole clusters, or ccc_decode_choose
  *   ..._rope     the same                                                            the same              the same
  *   ..._fp8      the same                                                            the same              the same
  *   attn_join    HQ HKV D BLOCK OUT_F32                                              CCC_JOIN_THREADS      (HQ * D / CCC_JOIN_ELEMS, S), behind attn_decode with JOINED

@@ -116,7 +116,7 @@ static void *graph_of(const step_t *s, int n, bool programmatic)
 {
     void *g, *prev = NULL, *node, *exec;
     CK(cuGraphCreate(&g, 0));
-    for (int i = 0, join = 0; i < n; join ? i++, join = 0 : s[i].k.join ? join = 1 : i++) {
+    for (int i = 0; i < n; i++) for (int join = 0; join <= (s[i].k.join != NULL); join++) {
         void *params[] = {s[i].args};
         node_params p = {.func = s[i].k.fn, .grid = {s[i].gx, s[i].gy, 1}, .block = {s[i].threads, 1, 1}, .shared = s[i].shared, .params = params};
         if (s[i].k.join) ((attention_args *)s[i].args)->blocks = (int)s[i].gx;

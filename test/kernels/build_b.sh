@@ -53,19 +53,20 @@ quant=
 # fp8 SAMPLE...: the same with a cache of e4m3
 fp8() { fp8=fp8_; "$@"; fp8=; }
 fp8=
+# joined SAMPLE...: of attn_decode, with the parts of rows that cross blocks left to attn_join, which is the same for both kinds of cache
+joined() { joined=1; "$@"; joined=; }
+joined=
 # rope_kv LAYOUT BLOCK HQ HKV D ROTARY DO_Q DO_K DO_KV K_ROTATED (2: and ROWS_FP8)
 rope() { build "${fp8}rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" "rope_kv${fp8:+_fp8}" 128 1 LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=$(( ${10} > 0 )) \
     ${fp8:+ROWS_FP8=$(( ${10} == 2 ))}; }
 # attention LAYOUT BLOCK HQ HKV D
 attn() { build "${fp8}attn_$1_$2_$3_$4_$5" "attention${fp8:+_fp8}" 256 $(( $5 <= 96 || $5 == 128 ? 2 : 1 )) LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
 # attn_decode BLOCK HQ HKV D [CLUSTER WARPS]
-decode() { build "${fp8}decode_$1_$2_$3_$4${5:+_c$5w$6}" "attn_decode${fp8:+_fp8}" $((32 * ${6:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=0; }
-# the same with the parts of rows that cross blocks left to attn_join: BLOCK HQ HKV D [WARPS]; join is the same for both kinds of cache
-joined() { build "${fp8}decode_$1_$2_$3_$4${5:+_c1w$5}_joined" "attn_decode${fp8:+_fp8}" $((32 * ${5:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=1 WARPS=${5:-8} JOINED=1; }
-joined_fused() { build "${fp8}fused_$1_$2_$3_$4${5:+_c1w$5}_joined" "attn_decode_rope${fp8:+_fp8}" $((32 * ${5:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=1 WARPS=${5:-8} JOINED=1; }
+decode() { build "${fp8}decode_$1_$2_$3_$4${5:+_c$5w$6}${joined:+_joined}" "attn_decode${fp8:+_fp8}" $((32 * ${6:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=$(( ${joined:+1} + 0 )); }
+# attn_join BLOCK HQ HKV D
 join() { build "join_$1_$2_$3_$4" attn_join 64 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 # attn_decode_rope BLOCK HQ HKV D [CLUSTER WARPS]; attn_check compares it with the rope and decode of the same constants
-fused() { build "${fp8}fused_$1_$2_$3_$4${5:+_c$5w$6}" "attn_decode_rope${fp8:+_fp8}" $((32 * ${6:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=0; }
+fused() { build "${fp8}fused_$1_$2_$3_$4${5:+_c$5w$6}${joined:+_joined}" "attn_decode_rope${fp8:+_fp8}" $((32 * ${6:-8})) 1 BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=$(( ${joined:+1} + 0 )); }
 # load SRC DST HALF
 load() { build "load_$1_$2_$3" load 256 1 SRC=$1 DST=$2 HALF=$3; }
 

@@ -33,13 +33,13 @@ quant() { quant=q_; "$@"; quant=; } # the same with a hook that makes the result
 quant=
 fp8() { fp8=fp8_; "$@"; fp8=; } # the same with a cache of e4m3
 fp8=
+joined() { joined=1; "$@"; joined=; } # with the parts of rows that cross blocks left to attn_join
+joined=
 rope() { build "rope_$1_$2_$3_$4_$5_$6_$7$8$9${10}" rope_kv rope_kv_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5 ROTARY=$6 DO_Q=$7 DO_K=$8 DO_KV=$9 K_ROTATED=$(( ${10} > 0 )) \
     ${fp8:+ROWS_FP8=$(( ${10} == 2 ))}; }
 attn() { build "attn_$1_$2_$3_$4_$5" attention attention_args LAYOUT=$1 BLOCK=$2 HQ=$3 HKV=$4 D=$5; }
-decode() { build "decode_$1_$2_$3_$4${5:+_c$5w$6}" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=0; }
-fused() { build "fused_$1_$2_$3_$4${5:+_c$5w$6}" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=0; }
-joined() { build "decode_$1_$2_$3_$4${5:+_c1w$5}_joined" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=1 WARPS=${5:-8} JOINED=1; }
-joined_fused() { build "fused_$1_$2_$3_$4${5:+_c1w$5}_joined" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=1 WARPS=${5:-8} JOINED=1; }
+decode() { build "decode_$1_$2_$3_$4${5:+_c$5w$6}${joined:+_joined}" attn_decode attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=$(( ${joined:+1} + 0 )); }
+fused() { build "fused_$1_$2_$3_$4${5:+_c$5w$6}${joined:+_joined}" attn_decode attention_rope_args BLOCK=$1 HQ=$2 HKV=$3 D=$4 CLUSTER=${5:-1} WARPS=${6:-8} JOINED=$(( ${joined:+1} + 0 )); }
 join() { build "join_$1_$2_$3_$4" attn_join attention_args BLOCK=$1 HQ=$2 HKV=$3 D=$4; }
 load() { build "load_$1_$2_$3" load load_args SRC=$1 DST=$2 HALF=$3; }
 
@@ -65,14 +65,14 @@ decode 16 4 2 128 8 8
 decode 16 4 2 128 2 8
 decode 16 12 1 64 8 4
 decode 16 4 2 128 8 4
-joined 16 4 2 128
-joined 16 12 1 64
+joined decode 16 4 2 128
+joined decode 16 12 1 64
 join 16 4 2 128
 join 16 12 1 64
-joined_fused 16 12 1 64 4
-joined 16 12 1 64 4
-fp8 joined 16 4 2 128
-quant joined 16 4 2 128
+joined fused 16 12 1 64 1 4
+joined decode 16 12 1 64 1 4
+fp8 joined decode 16 4 2 128
+quant joined decode 16 4 2 128
 quant join 16 4 2 128
 fused 16 4 2 128
 fused 16 4 2 128 8 8
